@@ -1,0 +1,40 @@
+"""Fixtures every test gets: a loop that must not block, and a state file that is never the user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+# Only our own code is watched: a blocking call counts when one of these packages is on the stack. Test code, and what
+# third parties do when they start up (certificate stores, resolver configuration), is not ours to judge.
+WATCHED = ("resumable", "recovery", "resumable_ui")
+
+
+@pytest.fixture(autouse=True)
+def loop_never_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Make a blocking call (file, socket, sleep, lock) under a running event loop an error; ``blocking`` opts out."""
+    if request.node.get_closest_marker("blocking") is not None:
+        yield
+        return
+    with blockbuster_ctx(scanned_modules=list(WATCHED)):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_home_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Point the default state file into a temporary directory, also for the processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state-home")))
+        for name in [name for name in os.environ if name.startswith("RESUMABLE_") and name != "RESUMABLE_LONG"]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture
+def state_path(tmp_path: Path) -> Path:
+    """Return where this test's state file goes; neither it nor its directory exists yet."""
+    return tmp_path / "state" / "state.db"
