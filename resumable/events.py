@@ -1,0 +1,125 @@
+"""What happened to a download, as frozen records: the one vocabulary from the engine to the browser (research/ui.md section 8).
+
+A ``DownloadView`` is the whole truth about one download at one moment; a ``DownloadEvent`` is a reason to look at it. Events are
+hints: losing one costs a stale pixel. URLs in them are redacted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from recovery.classify import UserAction
+from recovery.states import State
+
+
+class EventName(StrEnum):
+    """Why an event was sent."""
+
+    QUEUED = "queued"
+    STARTED = "started"  # an attempt began
+    RESUMED = "resumed"  # the first answer of this run continued from kept bytes
+    PROGRESS = "progress"  # received bytes moved; lossy, at most 10 a second
+    DURABLE = "durable"  # a checkpoint was committed; lossy like progress
+    INTERRUPTED = "interrupted"  # one connection broke; the attempt goes on
+    RESTARTED = "restarted"  # kept bytes were given up, for the reason in the message
+    REPAIRED = "repaired"  # the audit or the digest found damage; those chunks are fetched again
+    WAITING = "waiting"  # the attempt failed; the next one comes at view.retry_at
+    PARKED = "parked"  # waits for a condition
+    PAUSED = "paused"
+    VERIFYING = "verifying"
+    WARNING = "warning"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL_EVENTS = frozenset({EventName.COMPLETED, EventName.FAILED, EventName.CANCELLED, EventName.PAUSED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorView:
+    """A failure as people and programs see it."""
+
+    code: str
+    """Stable kebab-case name of what went wrong."""
+    category: str
+    message: str
+    """Plain language: what happened and what to do."""
+    detail: str = ""
+    """Technical one-liner, redacted."""
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadView:
+    """One download at one moment. Sizes are bytes, ``speed`` bytes per second, times epoch seconds, ``eta`` and delays seconds."""
+
+    download_id: str
+    project_id: str = ""
+    url: str = ""
+    """Redacted: no user info, query values replaced."""
+    dest: str = ""
+    filename: str = ""
+    state: State = State.QUEUED
+    bytes_done: int = 0
+    """Durable: checkpointed or audited; falls only together with ``restarted``."""
+    bytes_total: int | None = None
+    bytes_resumed: int = 0
+    """On disk when this run started."""
+    bytes_received: int = 0
+    """On the wire in this run."""
+    breaks: tuple[int, ...] = ()
+    """Durable byte counts at which connections or attempts ended, the newest 20."""
+    attempt: int = 0
+    max_attempts: int = 0
+    no_progress: int = 0
+    max_no_progress: int = 0
+    retry_at: float | None = None
+    retry_delay: float | None = None
+    speed: float = 0.0
+    eta: float | None = None
+    error: ErrorView | None = None
+    can_resume: bool | None = None
+    """Whether this origin lets a broken transfer continue; None until its first answer."""
+    restarted: str | None = None
+    """Why bytes were given up (``changed: ...``, ``no-range``), None if they never were."""
+    verified_by: str | None = None
+    sha256: str | None = None
+    actions: tuple[UserAction, ...] = ()
+    owner: str = ""
+    stale: bool = False
+    rev: int = 0
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    elapsed: float = 0.0
+    attempts: int = 0
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return a JSON-safe dict with exactly these fields."""
+        wire: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, ErrorView):
+                value = {f.name: getattr(value, f.name) for f in fields(value)}
+            elif isinstance(value, StrEnum):
+                value = value.value
+            elif isinstance(value, tuple):
+                value = [item.value if isinstance(item, StrEnum) else item for item in value]
+            wire[field.name] = value
+        return wire
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadEvent:
+    """Something happened; ``view`` is the state after it."""
+
+    event: EventName
+    view: DownloadView
+    message: str = ""
+    ts: float = 0.0
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return ``{"event", "ts", "message", ...view}``, JSON-safe."""
+        return {"event": self.event.value, "ts": self.ts, "message": self.message, **self.view.to_wire()}

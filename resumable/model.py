@@ -1,0 +1,112 @@
+"""Frozen records that the parts of ``resumable`` hand to each other. No behaviour beyond arithmetic on their own fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from resumable.validators import Representation
+
+MIB = 1 << 20
+
+
+class Durability(StrEnum):
+    """What a checkpoint outlives."""
+
+    PROCESS = "process"
+    """kill -9 and crashes of the program; after a power cut the audit finds what did not reach the disk."""
+    POWER = "power"
+    """Also a power cut: the data is synced (fdatasync) before each checkpoint row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a download runs. Times are seconds, sizes bytes, rates bytes per second; None means no limit."""
+
+    connections: int = 4
+    """Most connections at once for one file; fewer when the origin tolerates fewer."""
+    chunk_size: int | None = None
+    """Bytes per chunk; None chooses 1 MiB, doubled until a file has at most 8,192 chunks, 16 MiB at most."""
+    checkpoint_interval_s: float = 0.25
+    durability: Durability = Durability.PROCESS
+    connect_timeout_s: float = 20.0
+    stall_timeout_s: float = 30.0
+    """Silence on a connection after which it is dropped and its bytes are asked for again."""
+    min_rate: int = 1024
+    """A connection slower than this over ``stall_timeout_s`` counts as stalled; 0 turns the floor off."""
+    limit_rate: int | None = None
+    """Cap of this download, bytes per second, over all its connections."""
+    wait_for_space: bool = True
+    """Park when the disk is full and go on when space returns; False raises DiskFull."""
+    no_clobber: bool = False
+    """A file that already stands at the destination is the result; nothing is transferred."""
+    restart: bool = False
+    """Forget what is kept and begin at byte zero."""
+    max_redirects: int = 10
+    max_bytes: int | None = None
+    """Refuse a representation larger than this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadRequest:
+    """What was asked for. ``url``, ``mirrors`` and ``headers`` may hold secrets: never log, store or raise them as they are."""
+
+    url: str
+    directory: Path
+    """Absolute directory below which the file is put."""
+    filename: str | None
+    """Name inside ``directory``; None takes it from the answer (``Content-Disposition``) or the URL."""
+    mirrors: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sha256: str | None = None
+    """Expected SHA-256 of the whole file, 64 lower-case hex digits."""
+    project: str = ""
+    options: Options = field(default_factory=Options)
+
+    @property
+    def dest(self) -> Path | None:
+        """Absolute path of the finished file, None while the name is not known."""
+        return None if self.filename is None else self.directory / self.filename
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The claim that the first ``length`` bytes of chunk ``index`` are in the part file and have SHA-256 ``digest`` (32 bytes)."""
+
+    index: int
+    length: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What the store knows of a download from former runs: claims to be audited, not facts."""
+
+    representation: Representation
+    chunk_size: int
+    checkpoints: Mapping[int, Checkpoint]
+    received_before: int = 0
+    """Bytes on the wire in former runs, for the books."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A finished download."""
+
+    path: Path
+    size: int
+    sha256: str | None
+    """SHA-256 of the whole file in hex; None where nobody stated one and the file has several chunks (their digests were checked)."""
+    bytes_resumed: int
+    """Bytes that former runs had left and that passed the audit."""
+    bytes_received: int
+    """Bytes on the wire in this run."""
+    attempts: int
+    elapsed: float
+    """Seconds from start to publication in this run."""
+    verified_by: str
+    """What proves the content: ``digest`` (stated by caller or origin), ``etag``, ``last-modified``, ``length`` or ``overlap``."""
+    download_id: str = ""
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,156 @@
+"""What the engine needs from the outside, as Protocols. Adapters implement them; ``resumable.testing`` has the public fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from resumable.model import Checkpoint, Saved
+from resumable.validators import Representation
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One redirect on the way: the status and headers (lower-case names) of the answer that redirected."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """One GET. ``url`` and ``private_headers`` hold secrets."""
+
+    url: str
+    headers: Mapping[str, str]
+    """Sent to every hop: ``range``, ``if-range``, ``accept-encoding``."""
+    private_headers: Mapping[str, str]
+    """The caller's headers: sent only to ``private_origin``, never to another origin (scheme, host, port)."""
+    private_origin: str
+    """The URL whose origin may see ``private_headers``, user info and netrc credentials."""
+    connect_timeout_s: float
+    stall_timeout_s: float
+    min_rate: int
+    max_redirects: int
+
+
+class Response(Protocol):
+    """An answer whose head has arrived. Leaving its context with the body unread closes the connection."""
+
+    @property
+    def status(self) -> int:
+        """Status code of the final answer."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers with lower-case names; repeated fields are joined with ``", "`` (RFC 9110 5.3)."""
+
+    @property
+    def url(self) -> str:
+        """URL of the final answer, secrets included."""
+
+    @property
+    def hops(self) -> Sequence[Hop]:
+        """The redirects that led here, first one first."""
+
+    async def read(self) -> bytes:
+        """Return the next block (any size >= 1); ``b""`` once the body has ended by its framing.
+
+        Raises Interrupted when the body ends early, Stalled on silence or when below the rate floor.
+        """
+
+
+class Transport(Protocol):
+    """Makes requests; never retries, never decodes, keeps cookies of nobody."""
+
+    def fetch(self, request: Fetch) -> AbstractAsyncContextManager[Response]:
+        """Send the request, follow redirects, and yield the final answer.
+
+        Entering raises ConnectFailed, Stalled (no head in time), RedirectRefused, or ProtocolFault(UNREADABLE).
+        """
+
+
+class PartFile(Protocol):
+    """The incomplete file beside the destination, open and locked. Offsets and lengths are bytes. Methods raise LocalError."""
+
+    path: Path
+
+    async def write(self, offset: int, blocks: Sequence[bytes], digest: Digester) -> bytes:
+        """Write the blocks one after the other at ``offset`` and feed ``digest``; return its digest so far.
+
+        One thread hop. Bytes are hashed after the operating system took them, and short writes are continued.
+        """
+
+    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+        """Feed up to ``length`` bytes from the disk to ``digest`` off the event loop; return how many there were."""
+
+    async def reserve(self, length: int) -> None:
+        """Make sure ``length`` bytes fit: preallocate, or raise DiskFull with the amounts."""
+
+    async def truncate(self, length: int) -> None:
+        """Cut or extend the file to exactly ``length`` bytes."""
+
+    async def sync(self) -> None:
+        """fdatasync; raises DeviceError when it fails, after which nothing written since the last sync may be trusted."""
+
+    async def publish(self, dest: Path, *, replace: bool) -> Path:
+        """fsync, rename to ``dest``, fsync the directory. With ``replace`` False never overwrites: picks ``name.1.ext``."""
+
+    async def set_aside(self, path: Path) -> None:
+        """Rename the part file to ``path`` (a ``.suspect``), replacing an older one."""
+
+    async def close(self) -> None:
+        """Release the lock and the descriptor; the file stays."""
+
+
+class Digester(Protocol):
+    """The part of a ``hashlib`` object that is used."""
+
+    def update(self, data: bytes, /) -> None:
+        """Feed bytes."""
+
+    def digest(self) -> bytes:
+        """Return the digest of what was fed so far."""
+
+    def copy(self) -> Digester:
+        """Return an independent copy."""
+
+
+class CheckpointStore(Protocol):
+    """Remembers, per download, which bytes of which representation are in the part file.
+
+    ``generation`` fences: a call with a generation that is no longer current changes nothing and raises LeaseLost. A store that
+    cannot write degrades to memory and says so elsewhere; it never raises for that.
+    """
+
+    async def load(self, download_id: str) -> Saved | None:
+        """Return what former runs left, None where there is nothing."""
+
+    async def begin(self, download_id: str, generation: int, representation: Representation, chunk_size: int) -> None:
+        """Bind the download to a representation; forgets the chunks of any other."""
+
+    async def commit(self, download_id: str, generation: int, checkpoints: Sequence[Checkpoint]) -> None:
+        """Make the claims durable; a later claim for the same chunk replaces the earlier."""
+
+    async def forget(self, download_id: str, generation: int, indexes: Sequence[int]) -> None:
+        """Withdraw the claims for these chunks."""
+
+    async def named(self, download_id: str, generation: int, dest: Path) -> None:
+        """Record the file name that the first answer gave."""
+
+
+class Clock(Protocol):
+    """Time and waiting, injected."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps."""
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; cancellable."""
