@@ -117,15 +117,6 @@ class Representation:
     sha256_source: str | None = None
     """The field that stated ``sha256``."""
 
-    @property
-    def has_validator(self) -> bool:
-        """Whether a later answer can be shown to carry the same bytes: a strong tag, or a strong date and a length.
-
-        A weak tag does not count, but does not spoil the date: equal strong dates are a strong validator of their own.
-        """
-        strong_tag = self.etag is not None and not self.etag.weak
-        return strong_tag or (self.last_modified_strong and self.complete_length is not None)
-
     @classmethod
     def from_headers(
         cls,
@@ -183,6 +174,15 @@ class Representation:
             sha256=digest,
             sha256_source=None if digest is None else _text(data, "sha256_source"),
         )
+
+
+def has_validator(rep: Representation) -> bool:
+    """Whether a later answer can be shown to carry the same bytes: by a strong tag, or a strong date and a length.
+
+    A weak tag does not count, but does not spoil the date: equal strong dates are a strong validator of their own.
+    """
+    strong_tag = rep.etag is not None and not rep.etag.weak
+    return strong_tag or (rep.last_modified_strong and rep.complete_length is not None)
 
 
 def if_range_value(rep: Representation) -> str | None:
@@ -258,7 +258,7 @@ def proof(rep: Representation) -> Proof:
         return "digest"
     if rep.etag is not None and not rep.etag.weak:
         return "etag"
-    return "last-modified" if rep.has_validator else "length"
+    return "last-modified" if has_validator(rep) else "length"
 
 
 def _bare(tag: str) -> str:
