@@ -1,0 +1,179 @@
+"""An answer whose head has arrived, and its body as it comes in, over aiohttp's stream.
+
+It counts bytes itself and believes the count, not the exception: aiohttp may call a body incomplete when every byte has
+come (aio-libs/aiohttp#13348), and what had arrived before a connection broke is handed over before the break is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import aiohttp
+
+from resumable.errors import Fault, Interrupted, ProtocolFault, Stalled
+from resumable.ports import Fetch, Hop
+from resumable.redact import redact_url
+from resumable.stall import StallMeter
+
+_ERROR_BODY: Final = 64 * 1024
+"""Bytes read of an answer that is not 2xx: enough for any message, too little to be fed."""
+_DISCARD_S: Final = 1.0
+"""How long the body of a redirect may take; a new connection costs about as much as waiting longer."""
+_NO_BODY: Final = frozenset({204, 304})
+"""RFC 9112 6.3: no body whatever the headers say; the Content-Length of a 304 is that of the 200."""
+_BROKEN: Final = (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, RuntimeError)
+
+
+class Answer:
+    """The ``Response`` over one aiohttp response."""
+
+    __slots__ = (
+        "_closed", "_content", "_loop", "_meter", "_promised", "_raw", "_received", "_request", "_stalled", "_timer",
+        "headers", "hops", "status", "url",
+    )  # fmt: skip
+
+    def __init__(self, raw: aiohttp.ClientResponse, url: str, hops: Sequence[Hop], request: Fetch) -> None:
+        """Wrap ``raw``, the answer of ``url``, reached over ``hops``."""
+        self._raw = raw
+        self._closed = _watched(raw.connection, self._connection_lost)
+        self._content = raw.content
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._meter = StallMeter(request.stall_timeout_s, request.min_rate)
+        self._timer: asyncio.TimerHandle | None = None
+        self._stalled = False
+        self._received = 0
+        self.status = raw.status
+        self.headers = joined(raw)
+        self.url = url
+        self.hops = tuple(hops)
+        self._promised = _promised(raw.status, self.headers)
+
+    def check_framing(self) -> None:
+        """Raise ProtocolFault where the body would come in a transfer coding that nobody asked for (RFC 9112 7.4)."""
+        if self.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+            raise ProtocolFault(Fault.UNREADABLE, url=redact_url(self.url), detail="an unknown transfer coding")
+
+    async def read(self) -> bytes:
+        """Return the next block; see ``ports.Response.read``. An answer that is not 2xx ends after 64 KiB."""
+        try:
+            block = self._content.read_nowait()
+            if not block and not self._content.at_eof():
+                block = await self._next_block()
+        except _BROKEN as error:
+            return self._rest(error)
+        self._received += len(block)
+        if not block:
+            return self._end(None)
+        if self._received > _ERROR_BODY and not 200 <= self.status < 300:
+            self.close()
+            return b""
+        return block
+
+    async def _next_block(self) -> bytes:
+        meter, loop = self._meter, self._loop
+        meter.wait(loop.time())
+        if self._timer is None:
+            self._check()
+        try:
+            return await self._content.readany()
+        finally:
+            meter.go_on(loop.time())
+
+    def _check(self) -> None:
+        """One timer per body, however many blocks it has."""
+        again = self._meter.check(self._loop.time(), self._received)
+        if again is not None:
+            self._timer = self._loop.call_later(again, self._check)
+            return
+        self._stalled = True
+        self.close()  # wakes the reader with an exception
+
+    def _connection_lost(self, _: asyncio.Future[None]) -> None:
+        # A chunk header that is none makes aiohttp close the connection and forget the reader, who would wait for ever.
+        if not self._content.is_eof() and self._content.exception() is None:
+            self._content.set_exception(aiohttp.ClientPayloadError("the connection was lost"))
+
+    def _rest(self, error: BaseException) -> bytes:
+        """Return what had come before the connection broke, and only then say that it did."""
+        block = _unread(self._content)
+        self._received += len(block)
+        return block or self._end(error)
+
+    def _end(self, error: BaseException | None) -> bytes:
+        if self._received == self._promised:
+            return b""
+        if self._stalled:
+            raise Stalled(self._request.stall_timeout_s, url=redact_url(self.url))
+        if error is None and self._closed is not None and self._closed.done():
+            # A body that ends with its connection: aiohttp takes a reset for its end too.
+            error = self._closed.exception()
+        if error is not None or self._promised is not None:
+            raise Interrupted(self._received, self._promised, url=redact_url(self.url)) from error
+        return b""
+
+    async def discard(self) -> None:
+        """Read a short body to its end, so that the connection can be used again; give up on a long or slow one."""
+        try:
+            async with asyncio.timeout(_DISCARD_S):
+                while await self.read():
+                    pass
+        except (TimeoutError, Interrupted, Stalled):
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection at once if the body has not come to its end; else it is back in the pool already."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._connection_lost)
+        connection = self._raw.connection
+        if connection is not None and connection.transport is not None:
+            # Not close(): over TLS that waits for the peer to say goodbye, and takes in what it still sends.
+            connection.transport.abort()
+        self._raw.close()
+
+
+def _watched(
+    connection: aiohttp.connector.Connection | None, lost: Callable[[asyncio.Future[None]], None]
+) -> asyncio.Future[None] | None:
+    """Return the future of the connection's end, ``lost`` told of it; None where the body has come already."""
+    closed = connection.protocol.closed if connection is not None and connection.protocol is not None else None
+    if closed is not None:
+        # Its exception must be looked at once, however many bodies the connection carries.
+        closed.remove_done_callback(_look)
+        closed.add_done_callback(_look)
+        closed.add_done_callback(lost)
+    return closed
+
+
+def _look(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()
+
+
+def joined(raw: aiohttp.ClientResponse) -> Mapping[str, str]:
+    """Return the headers with lower-case names, repeated fields joined (RFC 9110 5.3)."""
+    headers: dict[str, str] = {}
+    for field, value in raw.headers.items():
+        name = field.lower()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _promised(status: int, headers: Mapping[str, str]) -> int | None:
+    """Return how many body bytes the framing promises (RFC 9112 6.3); None for chunked and for close-delimited."""
+    if status in _NO_BODY:
+        return 0
+    length = headers.get("content-length", "")
+    if "transfer-encoding" in headers or not (length.isascii() and length.isdecimal()):
+        return None
+    return int(length)
+
+
+def _unread(content: aiohttp.StreamReader) -> bytes:
+    # The public readers raise as soon as the stream has an exception, and what is buffered would have to be fetched
+    # again. There is no public way to it; tests/test_transport.py holds this to what aiohttp does.
+    return content._read_nowait(-1) if content.total_bytes else b""  # noqa: SLF001

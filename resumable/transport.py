@@ -1,0 +1,269 @@
+"""Makes HTTP requests with aiohttp: each hop is sent once, redirects go by our rules, bodies come as they are.
+
+It is not a client with opinions: it does not retry, decode, keep cookies, or judge a status. What aiohttp raises is
+translated in ``transport_errors``; which hop comes next and what it may be told is decided in ``redirects``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+import aiohttp
+from aiohttp.client_middlewares import ClientHandlerType
+from multidict import CIMultiDict
+from yarl import URL
+
+from resumable import __version__
+from resumable.body import Answer
+from resumable.credentials import Secrets, Told, origin
+from resumable.errors import ConnectFailed, OriginError, RedirectRefused
+from resumable.netrc_file import netrc_authorization
+from resumable.ports import Fetch, Hop, Response
+from resumable.proxies import Proxy, proxy_for
+from resumable.redact import redact_url
+from resumable.redirects import location, next_hop, parse_url
+from resumable.transport_errors import FOREIGN, AddressRefused, SentOnce, no_answer, no_connection, no_head
+
+_READ_BUFFER: Final = 256 * 1024
+"""asyncio hands over at most 256 KiB at a time; aiohttp stops reading from the socket above twice this value."""
+_MOST_HEADERS: Final = 256
+_LONGEST_HEADER: Final = 32 * 1024
+"""aiohttp's 8,190 is too little for signed links in ``Location``; the product bounds a head's memory at 8 MiB."""
+
+
+class AiohttpTransport:
+    """The real ``Transport``. One instance serves one event loop at a time; after a fork it starts afresh."""
+
+    def __init__(
+        self,
+        *,
+        per_host: int = 16,
+        ca_file: str | Path | None = None,
+        trust_env: bool = True,
+        allow_address: Callable[[str], bool] | None = None,
+        user_agent: str = f"resumable-downloads/{__version__}",
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Open nothing yet.
+
+        ``per_host`` bounds the connections in use to one origin; more wait their turn. ``ca_file`` is trusted besides
+        the system's certificates (``SSL_CERT_FILE`` names those). ``trust_env`` reads proxies and netrc.
+        ``allow_address`` is asked about each IP address before it is connected (``addresses.public_only`` is one);
+        while it is set no proxy of the environment is used, because then the proxy would choose the address.
+        """
+        self._per_host = per_host
+        self._ca_file = ca_file
+        self._environ = environ if trust_env else {}
+        self._trust_env = trust_env
+        self._allow_address = allow_address
+        self._user_agent = user_agent
+        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._abandoned: list[aiohttp.ClientSession] = []
+        self._tls: ssl.SSLContext | None = None
+        self._netrc: dict[str, str | None] = {}
+        self._slots: WeakValueDictionary[tuple[str, str, int], asyncio.Semaphore] = WeakValueDictionary()
+
+    async def close(self) -> None:
+        """Close every connection; a later ``fetch`` opens new ones."""
+        session, self._session, self._home = self._session, None, None
+        if session is not None:
+            await session.close()
+
+    @asynccontextmanager
+    async def fetch(self, request: Fetch) -> AsyncIterator[Response]:
+        """Send the GET, follow redirects, and yield the final answer; see ``ports.Transport.fetch``."""
+        url, secrets = _first(request)
+        hops: list[Hop] = []
+        visited = {str(url)}
+        while True:
+            async with self._slot(url):
+                headers = await self._headers(request, secrets.tell(url), url)
+                raw = await self._send(request, url, headers, hop=len(hops))
+                answer = Answer(raw, str(url), hops, request)
+                try:
+                    answer.check_framing()
+                    where = location(raw.status, answer.headers)
+                    if where is None:
+                        yield answer
+                        return
+                    await answer.discard()
+                finally:
+                    answer.close()
+            hops.append(Hop(answer.url, answer.status, answer.headers))
+            url = next_hop(url, where, visited, most=request.max_redirects)
+            visited.add(str(url))
+
+    def _slot(self, url: URL) -> asyncio.Semaphore:
+        key = origin(url)
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = self._slots[key] = asyncio.Semaphore(self._per_host)
+        return slot
+
+    async def _headers(self, request: Fetch, told: Told, url: URL) -> CIMultiDict[str]:
+        headers: CIMultiDict[str] = CIMultiDict({"User-Agent": self._user_agent})
+        headers.update(told.headers)
+        headers.update(request.headers)
+        if told.netrc and self._trust_env:
+            host = url.raw_host or ""
+            if host not in self._netrc:
+                self._netrc[host] = await asyncio.to_thread(netrc_authorization, host, self._environ)
+            login = self._netrc[host]
+            if login is not None:
+                headers["Authorization"] = login
+        return headers
+
+    async def _send(self, request: Fetch, url: URL, headers: CIMultiDict[str], *, hop: int) -> aiohttp.ClientResponse:
+        shown, host = redact_url(str(url)), url.raw_host or ""
+        session, proxy = self._session_here(), self._proxy(url, shown)
+        clock = _HeadClock(request.stall_timeout_s)
+        failure: OriginError
+        try:
+            async with asyncio.timeout(request.connect_timeout_s) as clock.limit:
+                tls = await self._tls_for(url, proxy)
+                options = _options(url, headers, proxy)
+                return await session.request("GET", url, ssl=tls, trace_request_ctx=clock, **options)
+        except TimeoutError:
+            if clock.connected:
+                failure = no_head(request.stall_timeout_s, url=shown)
+            else:
+                failure = no_connection(request.connect_timeout_s, host, url=shown)
+        except (*FOREIGN, SentOnce) as error:
+            failure = no_answer(error, host, url=shown, hop=hop)
+        # Outside the handlers: what aiohttp raised may quote a signed URL and must not hang on as ``__context__``.
+        raise failure
+
+    def _proxy(self, url: URL, shown: str) -> Proxy | None:
+        try:
+            return None if self._allow_address is not None else proxy_for(url, self._environ)
+        except ValueError as error:
+            raise ConnectFailed(str(error), url=shown) from error
+
+    def _session_here(self) -> aiohttp.ClientSession:
+        home = (os.getpid(), asyncio.get_running_loop())
+        if self._session is None or self._home != home:
+            self._leave()
+            self._session, self._home = self._new_session(), home
+        return self._session
+
+    def _leave(self) -> None:
+        """Give up a session made in a loop that is closed, or before a fork."""
+        if self._session is None or self._home is None:
+            return
+        pid, loop = self._home
+        if pid != os.getpid():
+            # The parent's sockets and epoll: even a finaliser that closes them here would break them there.
+            self._abandoned.append(self._session)
+        elif not loop.is_closed():
+            msg = "this transport is in use by another event loop"
+            raise RuntimeError(msg)
+        self._slots.clear()
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(_connected)
+        trace.on_connection_reuseconn.append(_connected)
+        connector = aiohttp.TCPConnector(
+            limit=0,  # our own slots count: waiting for a turn must not look like a connect timeout
+            socket_factory=self._new_socket,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(),  # none of aiohttp's: its read timeout sets one timer per block
+            skip_auto_headers=("Accept-Encoding",),
+            auto_decompress=False,
+            trust_env=False,
+            trace_configs=[trace],
+            middlewares=(_send_once,),
+            read_bufsize=_READ_BUFFER,
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
+            max_headers=_MOST_HEADERS,
+        )
+
+    def _new_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = info
+        if self._allow_address is not None and not self._allow_address(str(address[0])):
+            raise AddressRefused
+        return socket.socket(family, kind, protocol)
+
+    async def _tls_for(self, url: URL, proxy: Proxy | None) -> ssl.SSLContext | bool:
+        if url.scheme != "https" and (proxy is None or proxy.url.scheme != "https"):
+            return True
+        if self._tls is None:
+            made = await asyncio.to_thread(_make_tls_context, self._ca_file)
+            self._tls = self._tls or made  # one context for all: connections are pooled by it
+        return self._tls
+
+
+class _HeadClock:
+    """Gives the connection its time, and from then on the head its own: a server that drips headers is cut off too."""
+
+    __slots__ = ("_head_s", "connected", "limit")
+
+    limit: asyncio.Timeout
+
+    def __init__(self, head_s: float) -> None:
+        self._head_s = head_s
+        self.connected = False
+
+    def connect(self) -> None:
+        self.connected = True
+        self.limit.reschedule(asyncio.get_running_loop().time() + self._head_s)
+
+
+async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.connect()
+
+
+async def _send_once(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending again: on a reused connection it repeats a GET by itself when the connection breaks."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        failure = error
+    raise SentOnce(failure)
+
+
+def _first(request: Fetch) -> tuple[URL, Secrets]:
+    try:
+        url, private = parse_url(request.url), parse_url(request.private_origin)
+    except ValueError:
+        url = None
+    if url is None:
+        msg = "the address is not one that can be asked: it needs http or https and a host"
+        raise RedirectRefused(msg, url=redact_url(request.url))
+    return url.with_user(None), Secrets(url, private, request.private_headers)
+
+
+def _options(url: URL, headers: CIMultiDict[str], proxy: Proxy | None) -> dict[str, Any]:
+    tunnel: dict[str, str] = {}
+    if proxy is not None and proxy.authorization is not None:
+        # A tunnel is asked for with its own headers; without one the proxy reads the request's.
+        (headers if url.scheme == "http" else tunnel)["Proxy-Authorization"] = proxy.authorization
+    return {
+        "headers": headers,
+        "allow_redirects": False,
+        "proxy": None if proxy is None else proxy.url,
+        "proxy_headers": tunnel or None,
+    }
+
+
+def _make_tls_context(ca_file: str | Path | None) -> ssl.SSLContext:
+    """Verify always; TLS 1.2 at least (the default since Python 3.10). Blocking: reads certificates."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
