@@ -1,0 +1,388 @@
+"""The state file as asyncio code sees it: ``write`` a function, ``read`` with a function, never mind what happens
+to the file.
+
+::
+
+    async with await Database.open(Path("state.db"), [JOURNAL, CHECKPOINTS]) as database:
+        await database.write(lambda conn: conn.execute("INSERT INTO notes VALUES (?)", ("kept",)))
+        rows = await database.read(lambda conn: conn.execute("SELECT * FROM notes").fetchall())
+
+How another package shares the file
+    It declares its tables as a ``Schema`` of its own and passes that to ``Database.open`` beside
+    ``recovery.journal.JOURNAL``. Its write functions take the connection and may call anybody's synchronous
+    functions on it: all of that is one transaction. A checkpoint that must not be written by an owner that has lost
+    its lease::
+
+        def save(conn: sqlite3.Connection) -> None:
+            check_generation(conn, operation_id, generation)       # from recovery.journal; raises Fenced
+            row = sealed((download_id, index, length, digest))
+            conn.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?)", row)
+
+        await database.write(save, urgent=False)
+
+    Rows end in a ``crc`` column (``recovery.rowcrc``); a row that is not ``intact`` is to be treated as absent.
+    What its process holds in memory anyway it can offer with ``add_restore`` for the case that the file is lost.
+
+What a write function must be
+    Quick, synchronous, without an ``await`` or a COMMIT in it, and **safe to run again**: it may be run, rolled
+    back and run again, also against a database in memory, and once more on the file later. So it decides by what it
+    reads through the connection it is given; random names and the time are made before and closed over.
+
+Not an ORM, and not a pool: one connection writes, in one thread; whatever is waiting shares one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from recovery.clock import Clock, SystemClock
+from recovery.events import HealthEvent
+from recovery.health import Health
+from recovery.quickcheck import quick_check
+from recovery.reader import Reader, ReaderUnusable
+from recovery.schema import Schema
+from recovery.shield import to_the_end
+from recovery.sqlitethread import SqliteThread, run_without_loop
+from recovery.standin import Restore
+from recovery.statefile import StoreLimits
+from recovery.store import Store
+from recovery.work import Work, after_commit
+
+__all__ = ["Database", "DatabaseClosed", "Health", "Schema", "StoreLimits", "after_commit"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_EXIT_S = 5.0
+
+
+class DatabaseClosed(Exception):  # noqa: N818 - names what happened
+    """The database is closed, or belongs to the process this one was forked from."""
+
+
+class Database:
+    """One state file (or a database in memory) for one process and one event loop. Made by ``Database.open``."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        schemas: Sequence[Schema],
+        *,
+        clock: Clock,
+        on_health: Callable[[HealthEvent], None] | None,
+        limits: StoreLimits,
+    ) -> None:
+        """Use ``Database.open``."""
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._clock = clock
+        self._on_health = on_health
+        self._limits = limits
+        self._store = Store(path, schemas, limits=limits, clock=clock, say=self._say)
+        self._thread = SqliteThread(self._store.open)
+        self._reader = Reader(self._store)
+        self._pending: deque[Work] = deque()
+        self._wake = asyncio.Event()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._started = False
+        self._closing = False
+        self._check: asyncio.Task[None] | None = None
+        self._stop_check = threading.Event()
+        self._server = self._loop.create_task(self._serve(), name=f"state file {path}")
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path | None,
+        schemas: Sequence[Schema],
+        *,
+        clock: Clock | None = None,
+        on_health: Callable[[HealthEvent], None] | None = None,
+        limits: StoreLimits | None = None,
+    ) -> Database:
+        """Open the state file, making it and its directory if need be (modes 0600 and 0700); None keeps all in memory.
+
+        Never fails because of the file: what is wrong with it is in ``health`` and ``health_reason`` and is told to
+        ``on_health``, which is called in the event loop. Errors in ``schemas`` themselves are raised.
+        """
+        where = None if path is None else Path(await asyncio.to_thread(os.path.realpath, path))
+        limits = limits or StoreLimits()
+        database = cls(where, schemas, clock=clock or SystemClock(), on_health=on_health, limits=limits)
+        try:
+            await asyncio.shield(database._ready)
+        except BaseException:
+            await database.close()
+            raise
+        _open_databases.add(database)
+        return database
+
+    @property
+    def path(self) -> Path | None:
+        """The state file with all links resolved; None in memory."""
+        return self._store.path
+
+    @property
+    def health(self) -> Health:
+        """Whether what is written outlives this process."""
+        return self._store.health
+
+    @property
+    def health_reason(self) -> str:
+        """What is wrong, or what was lost, in plain language; empty when nothing ever was."""
+        return self._store.reason
+
+    async def write(self, fn: Callable[[sqlite3.Connection], T], *, urgent: bool = True) -> T:
+        """Run ``fn`` in a transaction and return its result once that is committed; it shares the commit with its
+        neighbours.
+
+        What ``fn`` raises is raised here, and only its own changes are rolled back. ``urgent=False`` is for what
+        may be lost in a power cut (never in a crash of the process): it costs no wait for the disk. A caller that
+        is cancelled leaves its function applied whole or not at all, never a transaction open.
+
+        Raises:
+            DatabaseClosed: closed, or opened before a fork.
+        """
+        self._require_open()
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._pending.append(Work(fn, future, urgent=urgent))
+        self._wake.set()
+        return await future
+
+    async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``fn`` on one consistent snapshot of what is committed and return its result; it must not write.
+
+        Raises:
+            DatabaseClosed: closed, or opened before a fork.
+        """
+        self._require_open()
+        try:
+            return await self._reader.read(fn)
+        except ReaderUnusable:
+            future: asyncio.Future[T] = self._loop.create_future()
+            self._pending.append(Work(fn, future, urgent=False, reads_only=True))
+            self._wake.set()
+            return await future
+
+    def add_restore(self, restore: Restore) -> None:
+        """Register a function that puts what its owner holds into a database that may have lost it.
+
+        It runs in a transaction of its own after the file was found damaged or deleted, when memory takes over
+        without a copy of the file, and after catching up. It must be safe to run again.
+        """
+        self._store.restores.append(restore)
+
+    async def probe(self) -> Health:
+        """Try a file that could not be used now instead of at its time, as after "I made space"; return the health."""
+        self._require_open()
+        await self._thread.run(self._store.probe, True)  # noqa: FBT003
+        return self.health
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what the store has done since it was opened, JSON-safe."""
+        return {
+            "path": None if self.path is None else str(self.path),
+            "health": self.health.value,
+            "reason": self.health_reason,
+            "wal": self._store.readable_elsewhere,
+            "sqlite_version": sqlite3.sqlite_version,
+            **asdict(self._store.counts),
+        }
+
+    async def close(self) -> None:
+        """Commit what is queued, catch up if that is still possible, and close the file. May be called again."""
+        if os.getpid() != self._pid:
+            return
+        self._closing = True
+        self._wake.set()
+        _open_databases.discard(self)
+        await to_the_end(self._wait_for_server())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # --- in the event loop --------------------------------------------------------------------------------------------
+
+    def _require_open(self) -> None:
+        if os.getpid() != self._pid:
+            msg = "the database was opened before a fork; open another in this process"
+            raise DatabaseClosed(msg)
+        if self._closing:
+            msg = "the database is closed"
+            raise DatabaseClosed(msg)
+        if asyncio.get_running_loop() is not self._loop:
+            msg = "the database belongs to another event loop"
+            raise RuntimeError(msg)
+
+    async def _serve(self) -> None:
+        """Hand what is waiting to the thread until the database is closed, or until the event loop is being torn
+        down.
+        """
+        try:
+            await to_the_end(self._start())
+            await self._hand_over()
+        except asyncio.CancelledError:
+            raise  # asyncio.run() ends without our having been closed: close all the same, below
+        except Exception as exc:
+            if not self._ready.done():
+                self._ready.set_exception(exc)
+            else:
+                log.exception("the database gives up")
+        finally:
+            self._closing = True
+            await to_the_end(self._finish())
+
+    async def _start(self) -> None:
+        await self._thread.start()
+        self._started = True
+        if not self._ready.done():
+            self._ready.set_result(None)
+        if self._store.file is not None and self._store.file.unclean:
+            self._check = self._loop.create_task(self._check_file(self._store.opened))
+
+    async def _hand_over(self) -> None:
+        while True:
+            if self._pending:
+                await self._thread.run(self._drain)
+                continue
+            if self._closing:
+                return
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(self._patience()):
+                    await self._wake.wait()
+            except TimeoutError:
+                await self._thread.run(self._tend)
+
+    def _patience(self) -> float | None:
+        store = self._store
+        if store.probe_at is not None:
+            return max(0.05, store.probe_at - self._clock.monotonic())
+        return self._limits.idle_s if store.file is not None and store.file.unchecked else None
+
+    async def _check_file(self, opened: int) -> None:
+        assert self.path is not None
+        found = await asyncio.to_thread(quick_check, self.path, self._stop_check, self._limits.check_s)
+        if found is not None:
+            await self._thread.run(self._store.condemn, opened, found)
+
+    async def _finish(self) -> None:
+        self._stop_check.set()
+        if self._check is not None:
+            await asyncio.wait((self._check,))
+        if self._started:
+            try:
+                await self._reader.close()
+                await self._thread.run(self._drain)
+                await self._thread.run(self._store.close)
+            finally:
+                await self._thread.stop()
+        if not self._ready.done():
+            self._ready.cancel()
+        for work in self._pending:
+            if work.future is not None and not work.future.done():
+                work.future.set_exception(DatabaseClosed("the database is closed"))
+
+    async def _wait_for_server(self) -> None:
+        await asyncio.wait((self._server,))
+        if self._ready.done() and not self._ready.cancelled():
+            self._ready.exception()  # open() raises it, unless it was cancelled: then nobody wants it
+
+    # --- in the database thread ---------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        while works := self._take():
+            try:
+                self._store.write(works)
+            except BaseException as exc:  # noqa: BLE001 - the edge of the thread: a caller must never wait for ever
+                for work in works:
+                    work.error = exc
+            self._in_loop(_hand_out, works)
+            self._store.maintain()
+
+    def _take(self) -> list[Work]:
+        works: list[Work] = []
+        while self._pending and len(works) < self._limits.group:
+            work = self._pending.popleft()
+            if work.future is None or not work.future.cancelled():
+                works.append(work)
+        return works
+
+    def _tend(self) -> None:
+        self._store.probe()
+        self._store.maintain(idle=True)
+
+    def _say(self, health: Health, reason: str) -> None:
+        if self._on_health is not None:
+            self._in_loop(self._on_health, HealthEvent(health, reason, self._clock.time()))
+
+    def _in_loop(self, callback: Callable[..., None], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting any more
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    # --- at the ends of processes -------------------------------------------------------------------------------------
+
+    def close_at_exit(self) -> None:
+        """Close what nobody closed, when the interpreter ends and the event loop is gone. Bounded; not for callers."""
+        if os.getpid() == self._pid:
+            run_without_loop(self._thread, self._drain_and_close, within_s=_EXIT_S)
+
+    def leave_to_parent(self) -> None:
+        """Become unusable after a fork, without touching the file. Not for callers."""
+        # Kept, never closed: closing a parent's connection in the child would checkpoint behind its back.
+        _of_the_parent.append(self)
+        self._store.forget_lock()
+
+    def _drain_and_close(self) -> None:
+        self._drain()
+        self._store.close()
+
+
+_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_of_the_parent: list[Database] = []
+
+
+def _hand_out(works: Sequence[Work]) -> None:
+    for work in works:
+        future = work.future
+        if future is None or future.done():
+            continue  # its caller was cancelled meanwhile
+        if work.error is None:
+            future.set_result(work.value)
+        elif isinstance(work.error, StopIteration):  # a future refuses it
+            future.set_exception(RuntimeError("a write function raised StopIteration"))
+        else:
+            future.set_exception(work.error)
+
+
+def _close_all_at_exit() -> None:
+    for database in list(_open_databases):
+        database.close_at_exit()
+
+
+def _forget_after_fork() -> None:
+    for database in list(_open_databases):
+        database.leave_to_parent()
+    _open_databases.clear()
+
+
+atexit.register(_close_all_at_exit)
+os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,139 @@
+"""The database in memory that stands in for the state file while that cannot be used, and how the file catches up
+afterwards.
+
+It begins as a copy of the file where the file can be read, otherwise with what this process holds. Blocking,
+database thread only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from recovery.faults import fault_of
+from recovery.redo import RedoList
+from recovery.schema import DamagedSchema, Schema, install
+from recovery.statefile import StateFile, StoreLimits, connect_archive, connect_memory, copy_database
+from recovery.work import StoreConnection, Work, WorkFailed, run_apart, run_together
+
+__all__ = ["Restore", "StandIn", "restore_all"]
+
+log = logging.getLogger(__name__)
+
+Restore = Callable[[sqlite3.Connection], None]
+"""Puts what its owner holds into a database that may have lost it; runs in a transaction, and must be safe to run
+again.
+"""
+
+
+class StandIn:
+    """A database in memory with the tables of the state file."""
+
+    def __init__(self, conn: StoreConnection, *, complete: bool, redo: RedoList) -> None:
+        """Wrap an open connection; use ``StandIn.open``."""
+        self.conn = conn
+        self.complete = complete
+        """Whether everything the file had is in here, so that a lost file can be written again from it."""
+        self.redo = redo
+
+    @classmethod
+    def open(
+        cls,
+        source: StateFile | Path | None,
+        schemas: Sequence[Schema],
+        limits: StoreLimits,
+        restores: Sequence[Restore],
+    ) -> StandIn:
+        """Stand in for ``source``: a file that is open, one that cannot be opened for writing, or nothing."""
+        if source is not None:
+            conn = connect_memory()
+            if _copy(source, conn, limits, schemas):
+                return cls(conn, complete=True, redo=RedoList(limits.redo))
+            conn.close()
+        conn = connect_memory()
+        install(conn, schemas)
+        conn.execute("BEGIN")
+        restore_all(conn, restores)
+        conn.execute("COMMIT")
+        return cls(conn, complete=False, redo=RedoList(limits.redo))
+
+    def run(self, works: Sequence[Work], *, keep: bool) -> None:
+        """Run the functions in one transaction; with ``keep``, remember those that succeed for the file."""
+        try:
+            self._transact(run_together, works)
+        except WorkFailed:
+            self._transact(run_apart, works)
+        if keep:
+            for work in works:
+                if work.error is None and not work.reads_only:
+                    self.redo.add(work)
+
+    def catch_up(self, file: StateFile, limits: StoreLimits, restores: Sequence[Restore]) -> int:
+        """Run on ``file`` what ran here; returns how many functions did. Raises StoreFault; what was done stays
+        done.
+        """
+        caught_up = 0
+        if file.blank and self.complete:
+            caught_up = len(self.redo)
+            self.redo.clear()  # the file began as a copy of this database
+        while len(self.redo):
+            works = self.redo.first(limits.group)
+            file.transact(partial(run_apart, works=works), urgent=True, wait_s=limits.wait_s)
+            refused = sum(work.error is not None for work in works)
+            caught_up += len(works) - refused
+            self.redo.done(len(works), refused=refused)
+        file.transact(lambda conn: restore_all(conn, restores), urgent=True, wait_s=limits.wait_s)
+        return caught_up
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.conn.close()
+
+    def _transact(self, run: Callable[[StoreConnection, Sequence[Work]], None], works: Sequence[Work]) -> None:
+        conn = self.conn
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            run(conn, works)
+            conn.execute("COMMIT")
+        except BaseException:
+            conn.on_commit.clear()
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            raise
+        conn.run_committed()
+
+
+def restore_all(conn: sqlite3.Connection, restores: Sequence[Restore]) -> None:
+    """Run the restores, each in a savepoint; one that raises costs its own rows only, and is logged.
+
+    Raises:
+        sqlite3.Error: the file is at fault.
+    """
+    for restore in restores:
+        conn.execute("SAVEPOINT restoring")
+        try:
+            restore(conn)
+        except Exception as exc:  # the edge to other packages' functions: recovery must not fail because of theirs
+            if fault_of(exc) is not None and isinstance(exc, sqlite3.Error):
+                raise
+            log.exception("could not put back what this process holds")
+            conn.execute("ROLLBACK TO restoring")
+        conn.execute("RELEASE restoring")
+
+
+def _copy(source: StateFile | Path, target: StoreConnection, limits: StoreLimits, schemas: Sequence[Schema]) -> bool:
+    try:
+        if isinstance(source, StateFile):
+            copied = copy_database(source.conn, target, limits.copy)
+        else:
+            with contextlib.closing(connect_archive(source)) as archive:
+                copied = copy_database(archive, target, limits.copy)
+        if copied:
+            install(target, schemas)
+    except (sqlite3.Error, OSError, DamagedSchema):
+        return False
+    return copied

@@ -1,0 +1,112 @@
+"""One function on its way through the database thread, and how a group of them shares a transaction.
+
+Nothing here knows files or health: it runs functions on a connection that has a transaction open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from recovery.faults import fault_of
+
+__all__ = ["StoreConnection", "Work", "WorkFailed", "after_commit", "run_apart", "run_together"]
+
+
+class StoreConnection(sqlite3.Connection):
+    """A connection that remembers what is to happen once the open transaction is committed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Open like ``sqlite3.Connection``."""
+        super().__init__(*args, **kwargs)
+        self.on_commit: list[Callable[[], None]] = []
+
+    def run_committed(self) -> None:
+        """Do what was to happen after COMMIT."""
+        actions, self.on_commit = self.on_commit, []
+        for action in actions:
+            action()
+
+
+def after_commit(conn: sqlite3.Connection, action: Callable[[], None]) -> None:
+    """Run ``action`` in the database thread once the transaction around the calling write function is committed.
+
+    It is dropped when the function, or the whole group, is rolled back. It must be quick and must not raise.
+    """
+    assert isinstance(conn, StoreConnection), "only the connection a write function was given knows its transaction"
+    conn.on_commit.append(action)
+
+
+class Work:
+    """A function to run inside a transaction, who waits for it, and what became of it."""
+
+    __slots__ = ("error", "fn", "future", "reads_only", "urgent", "value")
+
+    def __init__(
+        self,
+        fn: Callable[[sqlite3.Connection], Any],
+        future: asyncio.Future[Any] | None = None,
+        *,
+        urgent: bool = True,
+        reads_only: bool = False,
+    ) -> None:
+        """Describe work that has not run yet."""
+        self.fn = fn
+        self.future = future
+        self.urgent = urgent
+        """Whether its group must be on disk before the result is handed out."""
+        self.reads_only = reads_only
+        """A read that came this way because no reader connection can be used: nothing to catch up."""
+        self.value: Any = None
+        self.error: BaseException | None = None
+        """What it raised by its own doing; ``value`` means nothing then."""
+
+
+class WorkFailed(Exception):  # noqa: N818 - names what happened
+    """A function raised by its own doing; its exception is in its ``Work``."""
+
+
+def run_together(conn: StoreConnection, works: Sequence[Work]) -> None:
+    """Run the functions without savepoints, which is all that is needed as long as none of them raises.
+
+    Raises:
+        WorkFailed: one raised; the transaction must be rolled back, and the group run again with ``run_apart``.
+        sqlite3.Error: the file is at fault.
+    """
+    # Each statement gives the interpreter lock away, and a busy event loop may keep it for 5 ms: savepoints around
+    # every function would triple the statements of a group for the sake of the rare one that raises.
+    for work in works:
+        _run(conn, work)
+        if work.error is not None:
+            raise WorkFailed
+
+
+def run_apart(conn: StoreConnection, works: Sequence[Work]) -> None:
+    """Run each function inside a savepoint of its own: one that raises loses its own changes only.
+
+    Raises:
+        sqlite3.Error: the file is at fault.
+    """
+    for work in works:
+        before = len(conn.on_commit)
+        conn.execute("SAVEPOINT work")
+        _run(conn, work)
+        if work.error is not None:
+            del conn.on_commit[before:]
+            conn.execute("ROLLBACK TO work")
+        conn.execute("RELEASE work")
+
+
+def _run(conn: StoreConnection, work: Work) -> None:
+    work.error = None
+    try:
+        work.value = work.fn(conn)
+    except BaseException as exc:  # the edge to the callers' functions: whatever one raises goes to its own caller
+        if isinstance(exc, sqlite3.Error) and fault_of(exc) is not None:
+            raise
+        work.error = exc
+    if not conn.in_transaction:
+        msg = "a write function must not end the transaction it runs in"
+        raise RuntimeError(msg) from work.error
