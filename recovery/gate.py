@@ -98,7 +98,7 @@ HOST_ANSWERED = frozenset(
         Category.REMOTE_DATA,
     }
 )
-"""Failures in which the host did answer: for the gate, successes. What is in neither set says nothing about the host."""
+"""Failures in which the host answered: for the gate, successes. What is in neither set says nothing about the host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
