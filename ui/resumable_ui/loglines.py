@@ -1,0 +1,37 @@
+"""Which events become lines of a log: each change of state, and progress now and then. Pure: events bring the time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resumable.events import TERMINAL_EVENTS, DownloadEvent, EventName
+from resumable_ui.projection import event_words, name_of
+
+INTERVAL_S: Final = 30.0
+"""Seconds between two progress lines of one download."""
+
+_DETAILS: Final = frozenset({EventName.QUEUED, EventName.INTERRUPTED})
+
+
+class LogLines:
+    """Turns a stream of events into the lines worth printing; how a download ended is said by its outcome."""
+
+    def __init__(self, *, verbose: bool = False, progress: bool = True) -> None:
+        """``verbose`` adds every broken connection; without ``progress`` there are no periodic lines."""
+        self._verbose = verbose
+        self._progress = progress
+        self._last: dict[str, float] = {}
+
+    def line(self, event: DownloadEvent) -> str | None:
+        """Return the line for this event, None where it is not worth one."""
+        download_id = event.view.download_id
+        if event.event in TERMINAL_EVENTS:
+            self._last.pop(download_id, None)
+            return None
+        if event.event is EventName.PROGRESS:
+            if not self._progress or event.ts - self._last.setdefault(download_id, event.ts) < INTERVAL_S:
+                return None
+        elif event.event in _DETAILS and not self._verbose:
+            return None
+        self._last[download_id] = event.ts
+        return f"{download_id}  {name_of(event.view)}: {event_words(event)}"

@@ -1,0 +1,247 @@
+"""What a person sees of a download: views and events into words. Pure; printing is the business of others.
+
+Every line is one line: control characters in names and messages from outside are escaped, so that no server moves the
+cursor.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+from recovery.states import TERMINAL, State
+from recovery.verdict import Category, UserAction
+from resumable.events import DownloadEvent, DownloadView, EventName
+from resumable_ui.outcome import Outcome
+from resumable_ui.quantities import format_duration, format_rate, format_size
+
+if TYPE_CHECKING:
+    from recovery.journal import AttemptRecord
+
+# C0 and C1 controls, line and paragraph separators, and the marks that reorder text (a name can read backwards).
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """Return the text with everything escaped that is not a printable character of one line."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def name_of(view: DownloadView) -> str:
+    """Return what to call a download: its file name, else the end of its link."""
+    if view.filename:
+        return plain(view.filename)
+    if view.dest:
+        return plain(view.dest.rstrip("/").rpartition("/")[2])
+    parts = urlsplit(view.url)
+    return plain(unquote(parts.path.rstrip("/").rpartition("/")[2]) or parts.netloc or view.url or view.download_id)
+
+
+def amount(view: DownloadView) -> str:
+    """Return ``3.9 GB of 6.9 GB``, or ``3.9 GB`` while the size is not known."""
+    if view.bytes_total is None:
+        return format_size(view.bytes_done)
+    return f"{format_size(view.bytes_done)} of {format_size(view.bytes_total)}"
+
+
+def percent(view: DownloadView) -> int | None:
+    """Return whole percent, rounded down: 100 means all of it; None while the size is not known."""
+    if view.bytes_total is None:
+        return None
+    return 100 if view.bytes_total == 0 else view.bytes_done * 100 // view.bytes_total
+
+
+def progress_words(view: DownloadView) -> str:
+    """Return ``56 %, 3.9 GB of 6.9 GB, 21.4 MB/s, 2 min 20 s left, attempt 2 of 50``."""
+    done = percent(view)
+    words = [] if done is None else [f"{done} %"]
+    words.append(amount(view))
+    if view.state is State.RUNNING:
+        words.append(format_rate(view.speed))
+        if view.bytes_total is not None and view.bytes_done < view.bytes_total:
+            words.append("time left unknown" if view.eta is None else f"{format_duration(view.eta)} left")
+    if view.attempt > 1:
+        words.append(attempt_words(view))
+    return ", ".join(words)
+
+
+def attempt_words(view: DownloadView) -> str:
+    """Return ``attempt 2 of 50``."""
+    return f"attempt {view.attempt} of {view.max_attempts}" if view.max_attempts else f"attempt {view.attempt}"
+
+
+def waiting_words(view: DownloadView, now: float) -> str:
+    """Return when the next attempt comes and how many more there are, at epoch time ``now``."""
+    if view.retry_at is None:
+        when = "soon" if view.retry_delay is None else f"in {format_duration(view.retry_delay)}"
+    else:
+        when = f"in {format_duration(view.retry_at - now)}"
+    coming = f"attempt {view.attempt + 1}" + (f" of {view.max_attempts}" if view.max_attempts else "")
+    if view.no_progress and view.max_no_progress:
+        coming += f" (retry {view.no_progress} of {view.max_no_progress} without progress)"
+    return f"{coming} {when}"
+
+
+def event_words(event: DownloadEvent) -> str:
+    """Return an event in words, without the download's name."""
+    view = event.view
+    reason = plain(event.message or ("" if view.error is None else view.error.message)).rstrip(".")
+    match event.event:
+        case EventName.STARTED:
+            return "started" if view.attempt <= 1 else f"{attempt_words(view)} started"
+        case EventName.RESUMED:
+            return f"continues at {format_size(view.bytes_resumed)}{_of_total(view)}"
+        case EventName.PROGRESS:
+            return progress_words(view)
+        case EventName.RESTARTED:
+            return f"begins again from byte zero: {reason or view.restarted or 'what was kept cannot be used'}"
+        case EventName.WAITING:
+            return f"{reason or 'the attempt failed'}. Kept {amount(view)}; {waiting_words(view, event.ts)}"
+        case EventName.PARKED:
+            return f"waits: {reason or 'for a condition'}. Kept {amount(view)}"
+    words = _PLAIN_WORDS.get(event.event, event.event.value)
+    return f"{words}: {reason}" if reason else words
+
+
+_PLAIN_WORDS: Final = {
+    EventName.INTERRUPTED: "a connection broke",
+    EventName.REPAIRED: "damage found, those bytes are fetched again",
+}
+
+
+def _of_total(view: DownloadView) -> str:
+    return "" if view.bytes_total is None else f" of {format_size(view.bytes_total)}"
+
+
+def outcome_words(outcome: Outcome, *, verbose: bool = False) -> str:
+    """Return how a download ended, in words, without its name and without what to do next."""
+    view, result, fault = outcome.view, outcome.result, outcome.fault
+    if result is not None:
+        words = [f"done: {format_size(result.size)}"]
+        if result.bytes_received and result.elapsed > 0:
+            words[0] += f" in {format_duration(result.elapsed)}"
+            words.append(format_rate(result.bytes_received / result.elapsed))
+        else:
+            words.append("nothing left to transfer")
+        if result.bytes_resumed and result.bytes_received:
+            words.append(f"{format_size(result.bytes_resumed)} of it from before")
+        if result.attempts > 1:
+            words.append(f"{result.attempts} attempts")
+        words.append(f"checked by {result.verified_by}")
+        return ", ".join(words)
+    kept = f" Kept {amount(view)}." if view.bytes_done else ""
+    if fault is None or outcome.event is not EventName.FAILED:
+        return f"{outcome.event.value}.{kept}"
+    tries = f" after {view.attempts} attempts" if view.attempts > 1 else ""
+    detail = f" [{plain(fault.detail)}]" if verbose and fault.detail else ""
+    return f"failed{tries}: {_sentence(fault.message)}{detail}{kept}"
+
+
+def _sentence(text: str) -> str:
+    stripped = plain(text).strip()
+    return stripped if stripped.endswith((".", "!", "?")) else f"{stripped}."
+
+
+def next_step(view: DownloadView, state: str | None = None) -> str:
+    """Return the command that goes on with a download; ``state`` is the state file where it is not the default."""
+    relink = command("relink", view.download_id, "NEWURL", state=state)
+    if view.error is not None and view.error.category == Category.NEEDS_LINK:
+        return f"Give it a fresh link: {relink}"
+    if view.state is not State.FAILED:
+        return f"Continue with: {command('resume', view.download_id, state=state)}"
+    retry = f"Try again with: {command('retry', view.download_id, state=state)}"
+    return f"{retry} or give it another link: {relink}" if UserAction.NEW_LINK in view.actions else retry
+
+
+def command(*words: str, state: str | None = None) -> str:
+    """Return a command line of ours, quoted for a shell."""
+    return " ".join(["resumable", *words, *([] if state is None else ["--state", shlex.quote(state)])])
+
+
+def kept_lines(views: Sequence[DownloadView], *, state: str | None, most: int = 5) -> list[str]:
+    """Return what was kept of unfinished downloads and how to go on: a line each for a few, then one for all."""
+    lines = []
+    for view in views[:most]:
+        kept = f"Kept {amount(view)}" if view.bytes_done else "Nothing received yet"
+        name = f" of {name_of(view)}" if len(views) > 1 else ""
+        lines.append(f"{kept}{name}. Continue with: {command('resume', view.download_id, state=state)}")
+    if len(views) > most:
+        lines.append(f"And {len(views) - most} more. Continue all with: {command('resume', '--all', state=state)}")
+    return lines
+
+
+def status_row(view: DownloadView, now: float) -> str:
+    """Return the line of ``status`` for one download at epoch time ``now``."""
+    words = progress_words(view)
+    if view.state is State.WAITING:
+        words += f", {waiting_words(view, now)}"
+    if view.state not in {State.RUNNING, State.COMPLETE} and view.error is not None:
+        words += f": {_sentence(view.error.message)}"
+    if view.stale and view.state not in TERMINAL:
+        words += " (its process does not answer)"
+    return f"{view.download_id}  {view.state.value:<9}  {name_of(view)}  {words}"
+
+
+def detail_lines(view: DownloadView, *, when: Callable[[float], str], state: str | None) -> list[str]:
+    """Return everything else about one download, an indented line each; ``when`` writes epoch seconds."""
+    facts = {
+        "link": plain(view.url),
+        "file": plain(view.dest),
+        "project": plain(view.project_id),
+        "from before": format_size(view.bytes_resumed) if view.bytes_resumed else "",
+        "can resume": {True: "yes", False: "no: the server sends only whole files", None: ""}[view.can_resume],
+        "began again": plain(view.restarted or ""),
+        "broke at": ", ".join(format_size(offset) for offset in view.breaks),
+        "reason": "" if view.error is None else f"{_sentence(view.error.message)} ({view.error.code})",
+        "detail": "" if view.error is None else plain(view.error.detail),
+        "checked by": view.verified_by or "",
+        "SHA-256": view.sha256 or "",
+        "begun": when(view.created_at) if view.created_at else "",
+        "changed": when(view.updated_at) if view.updated_at else "",
+        "what to do": next_step(view, state) if view.state in {State.PAUSED, State.FAILED} or view.stale else "",
+    }
+    return [f"  {name:<12}{fact}" for name, fact in facts.items() if fact]
+
+
+def attempt_line(attempt: AttemptRecord) -> str:
+    """Return one attempt of the past as an indented line."""
+    gained = format_size(max(attempt.progress_to - attempt.progress_from, 0))
+    words = [f"attempt {attempt.number}: {attempt.outcome}", f"{gained} gained"]
+    if attempt.ended_at is not None:
+        words.append(f"took {format_duration(attempt.ended_at - attempt.started_at)}")
+    if attempt.error:
+        words.append(plain(attempt.error))
+    if attempt.delay_s is not None:
+        words.append(f"then waited {format_duration(attempt.delay_s)}")
+    return f"  {', '.join(words)}"
+
+
+def terminal_line(views: Sequence[DownloadView], *, finished: int, width: int) -> str:
+    """Return one line for a terminal ``width`` columns wide: the one download, or all of them together."""
+    moving = [view for view in views if view.state not in {State.QUEUED, *TERMINAL}]
+    if len(views) + finished <= 1 and moving:
+        line = f"{name_of(moving[0])}  {moving[0].state.value}, {progress_words(moving[0])}"
+    else:
+        done, speed = sum(view.bytes_done for view in views), sum(view.speed for view in moving)
+        known = all(view.bytes_total is not None for view in views)
+        total = sum(view.bytes_total or 0 for view in views)
+        size = f"{format_size(done)} of {format_size(total)}" if known else format_size(done)
+        left = f", {format_duration((total - done) / speed)} left" if known and speed > 0 else ""
+        line = (
+            f"{finished} of {len(views) + finished} done, {len(moving)} under way: {size}, {format_rate(speed)}{left}"
+        )
+    return fit(line, width)
+
+
+def fit(line: str, width: int) -> str:
+    """Return the line cut to fewer than ``width`` terminal columns; East Asian wide characters take two."""
+    columns = 0
+    for index, character in enumerate(line):
+        columns += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if columns >= width:
+            return line[: max(index - 3, 0)] + "..."[: max(width - 1, 0)]
+    return line
