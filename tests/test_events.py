@@ -1,0 +1,118 @@
+"""Event records: what goes over the wire is JSON, complete, and says the same as the record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from recovery.events import GateEvent, HealthEvent, OperationEvent
+from recovery.gate import GatePhase
+from recovery.states import State
+from recovery.taxonomy import machine, network
+from recovery.verdict import Verdict
+
+FULL = OperationEvent(
+    operation_id="k3v9",
+    kind="download",
+    key="/data/model.bin",
+    project="sdxl",
+    state=State.PARKED,
+    previous=State.RUNNING,
+    attempt=7,
+    max_attempts=50,
+    no_progress=1,
+    delay_s=5.0,
+    next_retry_at=1_700_000_005.0,
+    verdict=machine.DISK_FULL,
+    error="OSError: [Errno 28]",
+    ts=1_700_000_000.0,
+    rev=12,
+)
+BARE = OperationEvent(operation_id="k3v9", kind="call", key="x", state=State.QUEUED, ts=1.0)
+
+
+def test_a_full_operation_event_on_the_wire() -> None:
+    """Every field is there, enums are plain words, the verdict is a dict."""
+    expected = {
+        "operation_id": "k3v9",
+        "kind": "download",
+        "key": "/data/model.bin",
+        "project": "sdxl",
+        "state": "parked",
+        "previous": "running",
+        "attempt": 7,
+        "max_attempts": 50,
+        "no_progress": 1,
+        "delay_s": 5.0,
+        "next_retry_at": 1_700_000_005.0,
+        "verdict": {
+            "category": "disk-full",
+            "action": "park",
+            "code": "disk-full",
+            "message": machine.DISK_FULL.message,
+            "retry_after_s": None,
+            "limit": None,
+            "condition": "disk_space",
+            "user_actions": ["free_space", "choose_folder", "retry_now", "cancel"],
+        },
+        "error": "OSError: [Errno 28]",
+        "ts": 1_700_000_000.0,
+        "rev": 12,
+    }
+    assert expected == FULL.to_wire()
+
+
+def test_what_is_unknown_is_null_on_the_wire() -> None:
+    """A first event has no previous state, no verdict and no delay."""
+    wire = BARE.to_wire()
+    assert [wire[name] for name in ("previous", "verdict", "delay_s", "next_retry_at", "error")] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        FULL,
+        BARE,
+        HealthEvent(health="degraded", reason="the disk is full", ts=2.0),
+        GateEvent(host="cdn.example", state=GatePhase.OPEN, until=9.0, failures=5, ts=2.0),
+        GateEvent(host="cdn.example", state=GatePhase.CLOSED, until=None, failures=0, ts=2.0),
+        network.TIMEOUT,
+    ],
+    ids=["full", "bare", "health", "gate-open", "gate-closed", "verdict"],
+)
+def test_the_wire_form_is_json_and_has_exactly_the_fields(
+    record: OperationEvent | HealthEvent | GateEvent | Verdict,
+) -> None:
+    """What a browser parses equals what was sent, field for field, without NaN or Infinity."""
+    wire = record.to_wire()
+    assert wire == json.loads(json.dumps(wire, allow_nan=False))
+    assert [field.name for field in fields(record)] == list(wire)
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (
+            HealthEvent(health="memory_only", reason="read-only disk", ts=2.0),
+            {"health": "memory_only", "reason": "read-only disk", "ts": 2.0},
+        ),
+        (
+            GateEvent(host="cdn.example", state=GatePhase.HALF_OPEN, until=9.0, failures=5, ts=2.0),
+            {"host": "cdn.example", "state": "half_open", "until": 9.0, "failures": 5, "ts": 2.0},
+        ),
+    ],
+    ids=["health", "gate"],
+)
+def test_small_events_on_the_wire(event: HealthEvent | GateEvent, expected: dict[str, Any]) -> None:
+    """Enums arrive as their words."""
+    assert expected == event.to_wire()
+    assert {str, float, int} >= {type(value) for value in event.to_wire().values()}
+
+
+def test_events_cannot_be_changed_after_they_happened() -> None:
+    """A receiver cannot alter what the next one sees."""
+    with pytest.raises(FrozenInstanceError):
+        FULL.rev = 13  # type: ignore[misc]
