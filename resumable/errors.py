@@ -25,10 +25,11 @@
     |-- DownloadPaused                 stopped on request; everything received is kept
     `-- DownloadCancelled              stopped for good on request
 
-No class here says whether to try again: that verdict is recovery's (see ``verdicts.py``). No message carries a secret: URLs are
-redacted before they reach an exception.
+No class here says whether to try again: that verdict is recovery's (see ``verdicts.py``). No message carries a
+secret: URLs are redacted before they reach an exception.
 """
 
+# ruff: noqa: N818 - each name says what happened; "Error" would say no more
 from __future__ import annotations
 
 from enum import StrEnum
@@ -83,7 +84,8 @@ class Fault(StrEnum):
 class DownloadError(Exception):
     """Base of everything raised here; catching it catches every way a download can end without its file.
 
-    ``attempts``, ``bytes_kept`` and ``verdict`` are filled in by the ``DownloadManager`` when it gives up.
+    ``attempts``, ``bytes_kept`` and ``verdict`` are filled in by the ``DownloadManager`` when it gives up;
+    ``recovery_hint`` is set where the raiser knows better than the rule (``verdicts.py``) what should follow.
     """
 
     code: str = "download-error"
@@ -95,6 +97,7 @@ class DownloadError(Exception):
         self.attempts = 0
         self.bytes_kept = 0
         self.verdict: Verdict | None = None
+        self.recovery_hint: Verdict | None = None
 
     @property
     def resumable(self) -> bool:
@@ -256,7 +259,7 @@ class DigestMismatch(IntegrityError):
 
 
 class LengthUnverified(IntegrityError):
-    """The body had neither length nor framing and repeated reads disagree, so a truncated file cannot be told from a whole one."""
+    """No length, no framing, and repeated reads disagree: a truncated file cannot be told from a whole one."""
 
     code = "length-unverified"
 
