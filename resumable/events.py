@@ -21,7 +21,6 @@ class EventName(StrEnum):
     STARTED = "started"  # an attempt began
     RESUMED = "resumed"  # the first answer of this run continued from kept bytes
     PROGRESS = "progress"  # received bytes moved; lossy, at most 10 a second
-    DURABLE = "durable"  # a checkpoint was committed; lossy like progress
     INTERRUPTED = "interrupted"  # one connection broke; the attempt goes on
     RESTARTED = "restarted"  # kept bytes were given up, for the reason in the message
     REPAIRED = "repaired"  # the audit or the digest found damage; those chunks are fetched again

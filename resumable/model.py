@@ -92,6 +92,21 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What the store keeps of a published file: enough to recognise it, and to verify it chunk by chunk later."""
+
+    path: Path
+    size: int
+    sha256: str | None
+    representation: Representation
+    chunk_size: int
+    digests: bytes
+    """The SHA-256 of every chunk, 32 bytes each, in order."""
+    verified_by: str
+    bytes_received: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A finished download."""
 

@@ -173,9 +173,10 @@ class Plan:
             return None
         first, stop = run
         size = self.grid.chunk_size
-        missing_bytes = self._counts[ChunkState.MISSING] * size
-        guided = max(MIN_EXTENT, size, missing_bytes // (2 * max(connections, 1)))
-        most = min(guided, MAX_EXTENT if connections > 1 else guided * 2)
+        most = (stop - first) * size
+        if connections > 1:
+            missing_bytes = self._counts[ChunkState.MISSING] * size
+            most = min(max(MIN_EXTENT, size, missing_bytes // (2 * connections)), MAX_EXTENT)
         if limit is not None:
             most = min(most, limit)
         stop = min(stop, first + max(1, most // size))

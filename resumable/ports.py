@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from resumable.model import Checkpoint, Saved
+from recovery.clock import Clock
+from resumable.model import Checkpoint, Finished, Saved
 from resumable.validators import Representation
+
+
+__all__ = ["CheckpointStore", "Clock", "Digester", "Fetch", "Hop", "PartFile", "Response", "Transport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +143,8 @@ class CheckpointStore(Protocol):
     async def forget(self, download_id: str, generation: int, indexes: Sequence[int]) -> None:
         """Withdraw the claims for these chunks."""
 
+    async def finish(self, download_id: str, generation: int, finished: Finished) -> None:
+        """Record a published file; its chunk claims become one compact record."""
+
     async def named(self, download_id: str, generation: int, dest: Path) -> None:
         """Record the file name that the first answer gave."""
-
-
-class Clock(Protocol):
-    """Time and waiting, injected."""
-
-    def monotonic(self) -> float:
-        """Seconds on a clock that never jumps."""
-
-    def time(self) -> float:
-        """Seconds since the epoch."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait; cancellable."""

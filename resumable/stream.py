@@ -40,6 +40,8 @@ class ExtentStream:
         self._blocks: list[bytes] = []
         self._pending = 0
         self._position = extent.cursor
+        self.gained = 0
+        """Bytes that were missing and have come; what was only compared is not among them."""
         self._hop: asyncio.Task[None] | None = None
 
     async def consume(self, response: Response) -> None:
@@ -73,6 +75,7 @@ class ExtentStream:
             piece, block = (block, b"") if len(block) <= room else (block[:room], block[room:])
             self._blocks.append(piece)
             self._pending += len(piece)
+            self.gained += len(piece)
             extent.cursor += len(piece)
             if self._pending >= FLUSH_SIZE or extent.cursor == chunk_stop:
                 await self._flush()

@@ -1,0 +1,170 @@
+"""How soon after its start a resumed download asks for the first missing byte, and how fast the audit reads beside it.
+
+    python -m benchmarks.resume_latency [--size-mib 10240] [--rounds 5] [--json]
+
+A part file of that size is laid down with its checkpoints but for the last 64 MiB; a new process continues it. The time is taken at
+the origin: from the start of the process to the arrival of its first request. Bar: 200 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+MIB = 1 << 20
+MISSING = 64 * MIB
+
+
+class RangeOrigin:
+    """Answers ranges of a file of zeros; notes when each request came."""
+
+    def __init__(self, length: int) -> None:
+        """Serve ``length`` zero bytes."""
+        self.length = length
+        self.arrivals: list[float] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/big.bin"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        zeros = bytes(MIB)
+        with connection, connection.makefile("rb") as lines:
+            while True:
+                first, last = 0, self.length - 1
+                if not lines.readline():
+                    return
+                self.arrivals.append(time.time())
+                while (line := lines.readline().strip()) != b"":
+                    if line.lower().startswith(b"range:"):
+                        begin, _, end = line.split(b"=")[1].partition(b"-")
+                        first, last = int(begin), min(int(end), last) if end else last
+                count = last - first + 1
+                head = f"HTTP/1.1 206 Partial Content\r\nETag: \"z\"\r\nContent-Length: {count}\r\n"
+                head += f"Content-Range: bytes {first}-{last}/{self.length}\r\n\r\n"
+                try:
+                    connection.sendall(head.encode())
+                    while count:
+                        sent = min(count, MIB)
+                        connection.sendall(zeros[:sent])
+                        count -= sent
+                except OSError:
+                    return
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+
+async def _lay_down(folder: Path, url: str, length: int) -> None:
+    """Write the rows and the part file that a process killed near the end would have left."""
+    from recovery import State
+    from recovery.database import Database
+    from recovery.journal import JOURNAL, Journal, OperationSpec
+    from recovery.policy import RetryPolicy
+    from resumable.checkpoints import DOWNLOADS, DownloadRow, SqliteCheckpoints
+    from resumable.manager import id_of
+    from resumable.model import Checkpoint, Options
+    from resumable.plan import ChunkGrid, chunk_size_for
+    from resumable.request import checked_request, key_of, stored_request
+    from resumable.validators import ETag, Representation
+
+    dest = folder / "big.bin"
+    request = checked_request(
+        url, dest, directory=None, project="", mirrors=(), headers=None, sha256=None, options=Options()
+    )
+    download_id = id_of(key_of(request))
+    grid = ChunkGrid(length, chunk_size_for(length))
+    with open(f"{dest}.part", "wb") as file:
+        zeros = bytes(16 * MIB)
+        for _ in range((length - MISSING) // len(zeros)):
+            file.write(zeros)
+    digest = hashlib.sha256(bytes(grid.chunk_size)).digest()
+    async with await Database.open(folder / "state.db", (JOURNAL, DOWNLOADS)) as database:
+        journal, store = Journal(database), SqliteCheckpoints(database)
+        spec = OperationSpec(kind="download", key=key_of(request), operation_id=download_id, policy=RetryPolicy())
+        _, generation = await journal.begin_and_claim(spec, owner="bench", ttl_s=30, now=time.time())
+        if generation is None:
+            raise RuntimeError("the row is claimed already")
+        await store.put(
+            DownloadRow(
+                download_id=download_id,
+                directory=str(folder),
+                filename=dest.name,
+                named_by="caller",
+                request=stored_request(request),
+                representation=None,
+                chunk_size=None,
+            )
+        )
+        representation = Representation(etag=ETag('"z"', weak=False), complete_length=length)
+        await store.begin(download_id, generation, representation, grid.chunk_size)
+        whole = (length - MISSING) // grid.chunk_size
+        await store.commit(download_id, generation, [Checkpoint(i, grid.chunk_size, digest) for i in range(whole)])
+        await journal.record(download_id, generation, state=State.PAUSED, now=time.time())
+        await journal.release(download_id, generation)
+
+
+def once(length: int) -> tuple[float, float]:
+    """Return seconds to the first request and seconds to the end, of one resumed process."""
+    with tempfile.TemporaryDirectory(prefix="bench-resume-") as name:
+        folder = Path(name)
+        origin = RangeOrigin(length)
+        asyncio.run(_lay_down(folder, origin.url, length))
+        os.sync()
+        started = time.time()
+        command = [sys.executable, "-m", "resumable", "get", origin.url, "-o", str(folder / "big.bin")]
+        subprocess.run([*command, "--state", str(folder / "state.db"), "-q"], check=True, stdout=subprocess.DEVNULL)
+        ended = time.time()
+        origin.close()
+        return origin.arrivals[0] - started, ended - started
+
+
+def main() -> int:
+    """Run and report; exit status 1 when the bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size-mib", type=int, default=10240)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    runs = [once(options.size_mib * MIB) for _ in range(options.rounds)]
+    first = statistics.median(run[0] for run in runs)
+    total = statistics.median(run[1] for run in runs)
+    report = {
+        "size_mib": options.size_mib,
+        "first_request_ms": round(first * 1000, 1),
+        "first_request_max_ms": round(max(run[0] for run in runs) * 1000, 1),
+        "whole_run_s": round(total, 2),
+        "audit_gb_per_s": round((options.size_mib * MIB - MISSING) / total / 1e9, 2),
+    }
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(
+            f"{options.size_mib} MiB part file: first request {report['first_request_ms']} ms after the start (median of"
+            f" {options.rounds}, worst {report['first_request_max_ms']}; bar 200); all done, audit included, in"
+            f" {report['whole_run_s']} s, at least {report['audit_gb_per_s']} GB/s audited"
+        )
+    return 0 if first <= 0.2 else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

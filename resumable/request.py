@@ -1,0 +1,165 @@
+"""From what a caller says to a checked request, to its stored form, and back. Nothing here touches the network or the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from resumable.checkpoints import DownloadRow
+from resumable.digests import parse_sha256
+from resumable.errors import DestinationError
+from resumable.linkstore import Links
+from resumable.model import DownloadRequest, Options
+from resumable.redact import has_secret, redact_url
+
+_UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_SIGNING: Final = re.compile(
+    r"x-(amz|goog|oss|cos|ms)-.*|expires|signature|key-pair-id|policy|awsaccesskeyid|googleaccessid|sig|se|sp|sv|sr|st|spr|sks|ske|"
+    r"skt|skoid|sktid|skv|token|hmac|hdnea|verify|auth_key|e|exp",
+    re.IGNORECASE,
+)
+"""Query parameters that a link gets by being signed; a link signed anew is still the same link."""
+
+
+def checked_request(
+    url: str,
+    dest: Path | str | None,
+    *,
+    directory: Path | str | None,
+    project: str,
+    mirrors: Sequence[str],
+    headers: Mapping[str, str] | None,
+    sha256: str | None,
+    options: Options,
+) -> DownloadRequest:
+    """Return the request; raises ValueError for a bad link, digest, header or number, DestinationError for a bad path."""
+    for link in (url, *mirrors):
+        check_url(link)
+    for name, value in (headers or {}).items():
+        if _TOKEN.fullmatch(name) is None or "\r" in value or "\n" in value or "\0" in value:
+            msg = f"not a header field: {name!r}"
+            raise ValueError(msg)
+    _check_options(options)
+    folder, filename = _place(dest, directory)
+    return DownloadRequest(
+        url=url,
+        directory=folder,
+        filename=filename,
+        mirrors=tuple(mirrors),
+        headers=dict(headers or {}),
+        sha256=None if sha256 is None else parse_sha256(sha256),
+        project=project,
+        options=options,
+    )
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError, naming what is wrong without showing a secret, unless ``url`` is an http or https link with a host."""
+    if _UNSAFE.search(url):
+        raise ValueError("the URL has blanks or control characters in it; percent-encode them")
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        msg = f"not a URL: {redact_url(url)}"
+        raise ValueError(msg) from error
+    if parts.scheme.lower() not in {"http", "https"}:
+        what = f"the scheme {parts.scheme!r} is not supported" if parts.scheme else "it has no scheme"
+        msg = f"cannot download {redact_url(url)}: {what}; give an http:// or https:// URL"
+        raise ValueError(msg)
+    if not host:
+        msg = f"not a URL: {redact_url(url)} names no host"
+        raise ValueError(msg)
+
+
+def _check_options(options: Options) -> None:
+    limits = (
+        ("connections", options.connections, 1),
+        ("chunk_size", options.chunk_size, 1 << 12),
+        ("limit_rate", options.limit_rate, 1),
+        ("max_bytes", options.max_bytes, 0),
+        ("min_rate", options.min_rate, 0),
+    )
+    for name, value, least in limits:
+        if value is not None and value < least:
+            msg = f"{name} must be at least {least}, not {value}"
+            raise ValueError(msg)
+    for name, seconds in (
+        ("checkpoint_interval_s", options.checkpoint_interval_s),
+        ("connect_timeout_s", options.connect_timeout_s),
+        ("stall_timeout_s", options.stall_timeout_s),
+    ):
+        if not 0 < seconds < float("inf"):
+            msg = f"{name} must be a positive number of seconds, not {seconds}"
+            raise ValueError(msg)
+
+
+def _place(dest: Path | str | None, directory: Path | str | None) -> tuple[Path, str | None]:
+    folder = Path(os.path.abspath(os.path.expanduser(directory))) if directory is not None else Path(os.path.abspath("."))
+    if dest is None:
+        return folder, None
+    text = os.fspath(dest)
+    if "\0" in text:
+        raise DestinationError("a file name cannot hold a NUL character")
+    path = os.path.join(folder, os.path.expanduser(text))
+    if text.endswith(os.sep):
+        return Path(os.path.abspath(path)), None
+    path = os.path.abspath(path)
+    name = os.path.basename(path)
+    if not name:
+        raise DestinationError(f"{text} is a folder, not a file name")
+    return Path(os.path.dirname(path)), name
+
+
+def key_of(request: DownloadRequest) -> str:
+    """Return the key that makes two requests the same download: the destination, or folder and link while the name is unknown.
+
+    Parameters that only sign a link are left out, so that a link signed anew continues the same download.
+    """
+    if request.dest is not None:
+        return str(request.dest)
+    parts = urlsplit(request.url)
+    query = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if _SIGNING.fullmatch(k) is None]
+    # Hashed: what identifies may still be secret.
+    identity = hashlib.sha256(urlencode(query).encode()).hexdigest()[:16] if query else ""
+    return f"{request.directory}/?{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}?{identity}"
+
+
+def stored_request(request: DownloadRequest) -> dict[str, Any]:
+    """Return what the database keeps: JSON-safe and without secrets."""
+    secrets = any(has_secret(link) for link in (request.url, *request.mirrors)) or bool(request.headers)
+    return {
+        "url": redact_url(request.url),
+        "mirrors": [redact_url(mirror) for mirror in request.mirrors],
+        "sha256": request.sha256,
+        "project": request.project,
+        "filename": request.filename,
+        "has_secrets": secrets,
+        "limit_rate": request.options.limit_rate,
+        "connections": request.options.connections,
+    }
+
+
+def request_of(row: DownloadRow, links: Links | None, options: Options) -> DownloadRequest | None:
+    """Return the request of a stored download; None where its link was secret and is not kept."""
+    stored = row.request
+    if links is None:
+        if stored.get("has_secrets"):
+            return None
+        links = Links(str(stored["url"]), tuple(stored.get("mirrors", ())))
+    return DownloadRequest(
+        url=links.url,
+        directory=Path(row.directory),
+        filename=stored.get("filename"),
+        mirrors=links.mirrors,
+        headers=links.headers,
+        sha256=stored.get("sha256"),
+        project=str(stored.get("project", "")),
+        options=options,
+    )

@@ -1,0 +1,137 @@
+"""What one process knows of one download, from its first attempt to its last: the state the engine works on, without behaviour.
+
+It outlives an attempt, so that the next one in the same process neither loads nor audits again. The durable truth is in the
+checkpoint store; this is the part that would be stale there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from resumable.events import EventName
+from resumable.ledger import Ledger
+from resumable.model import Checkpoint, DownloadRequest
+from resumable.ports import CheckpointStore, Clock, Digester, PartFile, Transport
+from resumable.source import Source
+from resumable.validators import Representation
+
+
+class Audited(Protocol):
+    """The audit's word on one claim; a good partial claim brings the digester that read it."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The claim."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the disk agrees."""
+
+    @property
+    def digester(self) -> Digester | None:
+        """Fed with exactly the claimed bytes, for a good partial claim."""
+
+
+class WholeDigest(Protocol):
+    """SHA-256 of the whole file, computed behind the transfer."""
+
+    def advance(self, upto: int) -> None:
+        """Tell that bytes ``[0, upto)`` are final on disk."""
+
+    def rewind(self, to: int) -> None:
+        """Tell that bytes from ``to`` on have been taken back."""
+
+    async def finish(self, length: int) -> str:
+        """Return the hex digest of the first ``length`` bytes."""
+
+    async def close(self) -> None:
+        """Stop reading."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """The concrete parts an engine is given; ``manager.py`` composes them, tests give fakes."""
+
+    transport: Transport
+    store: CheckpointStore
+    clock: Clock
+    open_part: Callable[[Path], Awaitable[PartFile]]
+    audit: Callable[[PartFile, Mapping[int, Checkpoint], int, int], AsyncIterator[Audited]]
+    follow: Callable[[PartFile], WholeDigest]
+    choose_name: Callable[[str], Awaitable[str]]
+    """Turns the name the answer suggests into the one to use (never an existing file's)."""
+    throttle: Callable[[int], Awaitable[None]] | None
+    """Awaited with the size of every block; sleeps to keep a rate limit."""
+    notify: Callable[[EventName, str], None]
+    """Told what happened, in words; synchronous and never raises."""
+
+
+class Mode(StrEnum):
+    """How bytes are asked for."""
+
+    PARALLEL = "parallel"  # ranges, several connections
+    SINGLE = "single"  # ranges, one connection, overlap proof where there is no validator
+    SEQUENTIAL = "sequential"  # the whole body from byte 0 each time
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One download in one process. Sizes are bytes."""
+
+    download_id: str
+    request: DownloadRequest
+    sources: Sequence[Source]
+    filename: str | None
+    generation: int = 0
+    source_index: int = 0
+    mode: Mode = Mode.PARALLEL
+    representation: Representation | None = None
+    ledger: Ledger | None = None
+    part: PartFile | None = None
+    claims: Mapping[int, Checkpoint] = field(default_factory=dict)
+    """A former run's claims that the audit has not judged."""
+    whole: WholeDigest | None = None
+    loaded: bool = False
+    begun: bool = False
+    """Whether the store has bound this download to its representation."""
+    pending_restart: str | None = None
+    """Why the next attempt must forget what is kept."""
+    restarted: str | None = None
+    can_resume: bool | None = None
+    changes_seen: int = 0
+    doubtful: bool = False
+    """Whether the validators contradict themselves, so that only comparing bytes proves anything."""
+    range_faults: int = 0
+    repairs: int = 0
+    received: int = 0
+    breaks: deque[int] = field(default_factory=lambda: deque(maxlen=20))
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def source(self) -> Source:
+        """The source in use."""
+        return self.sources[self.source_index]
+
+    @property
+    def durable(self) -> int:
+        """Bytes a committed checkpoint or the audit vouches for."""
+        return self.ledger.durable if self.ledger is not None else 0
+
+    @property
+    def complete_length(self) -> int | None:
+        """Size of the representation, None while unknown."""
+        return self.representation.complete_length if self.representation is not None else None
+
+    @property
+    def dest(self) -> Path | None:
+        """The finished file's path, None until the first answer has named it."""
+        return None if self.filename is None else self.request.directory / self.filename
+
+    def add_received(self, count: int) -> None:
+        """Count wire bytes."""
+        self.received += count

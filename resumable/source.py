@@ -1,0 +1,78 @@
+"""Where a representation can be fetched from: the link as given, the link a redirect led to, and a way to a fresh one.
+
+A redirect's target is remembered and asked directly until it is refused (signed links expire); then the link as given is asked
+again, once for all connections and outside the retry budget (agency-lang#1035, aria2#2197).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from resumable.model import Options
+from resumable.ports import Fetch, Response
+from resumable.redact import redact_url
+from resumable.validators import Representation
+
+MAYBE_EXPIRED: Final = frozenset({400, 401, 403, 404, 410})
+"""What signed links answer once they are too old: S3 says 400 or 403, others 401, 404 or 410 (research/downloaders.md 4.40)."""
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """One link, with the redirect target it last led to."""
+
+    url: str
+    private_headers: Mapping[str, str]
+    refresh_url: Callable[[], Awaitable[str]] | None = None
+    representation: Representation | None = None
+    """Identity as this source states it; validators of two sources are never compared with each other."""
+    resolved: str | None = None
+    generation: int = 0
+    """Rises each time the link was renewed or the target forgotten, so that only one of many refused connections does it."""
+    refreshed_at_durable: int = -1
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def shown(self) -> str:
+        """The link without secrets, for messages."""
+        return redact_url(self.url)
+
+    def request(self, headers: Mapping[str, str], options: Options) -> Fetch:
+        """Return the GET that asks this source, by the remembered target where there is one."""
+        return Fetch(
+            url=self.resolved or self.url,
+            headers=headers,
+            private_headers=self.private_headers,
+            private_origin=self.url,
+            connect_timeout_s=options.connect_timeout_s,
+            stall_timeout_s=options.stall_timeout_s,
+            min_rate=options.min_rate,
+            max_redirects=options.max_redirects,
+        )
+
+    def remember(self, response: Response) -> None:
+        """Remember where redirects led, after an answer that could be used."""
+        if response.hops:
+            self.resolved = response.url
+
+    async def renew(self, generation: int, *, durable: int) -> bool:
+        """After a refusal seen under ``generation``: forget the target, or ask for a fresh link; False where neither is left.
+
+        A fresh link is asked for at most once without durable progress, so a resolver that returns dead links cannot loop.
+        """
+        async with self._lock:
+            if self.generation != generation:
+                return True
+            if self.resolved is not None:
+                self.resolved = None
+                self.generation += 1
+                return True
+            if self.refresh_url is None or self.refreshed_at_durable >= durable:
+                return False
+            self.refreshed_at_durable = durable
+            self.url = await self.refresh_url()
+            self.generation += 1
+            return True

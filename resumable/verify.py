@@ -1,0 +1,164 @@
+"""Looks at a file that stands at its final name: is it what was downloaded, is it what is asked for, has it rotted?"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from resumable.checkpoints import FileRow
+from resumable.digests import parse_sha256
+from resumable.errors import DestinationError, OriginError
+from resumable.model import DownloadRequest
+from resumable.ports import Transport
+from resumable.ranges import Span
+from resumable.source import Source
+from resumable.validators import Representation, differs
+
+_READ = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What reading a finished file again found."""
+
+    path: Path
+    size: int
+    sha256: str
+    """Of the file as it is now, hex."""
+    ok: bool
+    damaged: tuple[Span, ...] = ()
+    """Spans whose chunks are not what was downloaded; known only where the download's receipt is."""
+    source: str
+    """What it was compared with: ``--sha256`` (``caller``) or the ``receipt`` of the download."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class There:
+    """A file that needs no transfer."""
+
+    path: Path
+    size: int
+    sha256: str | None
+    verified_by: str
+    note: str
+
+
+async def verify_file(path: Path, receipt: FileRow | None, *, sha256: str | None) -> VerifyReport:
+    """Read the whole file and compare. Raises LookupError with nothing to compare with, DestinationError if it is no file."""
+    wanted = None if sha256 is None else parse_sha256(sha256)
+    if wanted is None and receipt is None:
+        raise LookupError(f"nothing is known of {path}: give --sha256, or the state file of its download")
+    return await asyncio.to_thread(_verify, path, receipt, wanted)
+
+
+def _verify(path: Path, receipt: FileRow | None, wanted: str | None) -> VerifyReport:
+    chunk_size = receipt.chunk_size if receipt is not None else 0
+    whole, chunks, size = hashlib.sha256(), [], 0
+    try:
+        with open(path, "rb", buffering=0) as file:
+            chunk = hashlib.sha256()
+            while block := file.read(min(_READ, chunk_size - size % chunk_size) if chunk_size else _READ):
+                whole.update(block)
+                size += len(block)
+                if chunk_size:
+                    chunk.update(block)
+                    if size % chunk_size == 0:
+                        chunks.append(chunk.digest())
+                        chunk = hashlib.sha256()
+            if chunk_size and size % chunk_size:
+                chunks.append(chunk.digest())
+    except OSError as error:
+        raise DestinationError(f"cannot read {path}: {error.strerror}") from error
+    actual = whole.hexdigest()
+    damaged = _damaged(receipt, chunks, size) if receipt is not None else ()
+    ok = actual == wanted if wanted is not None else receipt is not None and not damaged and size == receipt.size
+    return VerifyReport(
+        path=path, size=size, sha256=actual, ok=ok, damaged=damaged, source="caller" if wanted is not None else "receipt"
+    )
+
+
+def _damaged(receipt: FileRow, chunks: list[bytes], size: int) -> tuple[Span, ...]:
+    recorded = [receipt.digests[i : i + 32] for i in range(0, len(receipt.digests), 32)]
+    spans: list[Span] = []
+    for index, digest in enumerate(recorded):
+        if index < len(chunks) and chunks[index] == digest:
+            continue
+        start = index * receipt.chunk_size
+        stop = min(start + receipt.chunk_size, receipt.size)
+        if spans and spans[-1].stop == start:
+            spans[-1] = Span(spans[-1].start, stop)
+        else:
+            spans.append(Span(start, stop))
+    if size > receipt.size:
+        spans.append(Span(receipt.size, size))
+    return tuple(spans)
+
+
+async def already_there(request: DownloadRequest, receipt: FileRow | None, transport: Transport) -> There | None:
+    """Return the file that makes a transfer needless, None where there is none. At most one conditional request is made.
+
+    Raises DestinationError where a folder or something else that is no file stands in the way.
+    """
+    if request.options.restart:
+        return None
+    dest = request.dest or (receipt.path if receipt is not None and receipt.path.parent == request.directory else None)
+    found = None if dest is None else await asyncio.to_thread(_stat, dest)
+    if dest is None or found is None:
+        return None
+    size, mtime_ns = found
+    if request.options.no_clobber and request.dest is not None:
+        return There(path=dest, size=size, sha256=None, verified_by="exists", note="the file exists and is kept (no clobber)")
+    intact = receipt is not None and (receipt.size, receipt.mtime_ns, receipt.path) == (size, mtime_ns, dest)
+    if request.sha256 is not None:
+        known = receipt.sha256 if receipt is not None and intact else None
+        if known is None and (receipt is None or not intact or receipt.size == size):
+            known = (await asyncio.to_thread(_verify, dest, None, request.sha256)).sha256
+        if known == request.sha256:
+            return There(path=dest, size=size, sha256=known, verified_by="digest", note="the file is there and has the digest")
+        return None
+    if receipt is None or not intact or not await _unchanged(request, receipt, transport):
+        return None
+    return There(path=dest, size=size, sha256=receipt.sha256, verified_by=receipt.verified_by, note="the file is there, unchanged")
+
+
+def _stat(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DestinationError(f"cannot look at {path}: {error.strerror}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise DestinationError(f"{path} is a folder; give a file name, or the folder with a slash at its end")
+    if not stat.S_ISREG(found.st_mode):
+        raise DestinationError(f"{path} is not a regular file and is not replaced")
+    return found.st_size, found.st_mtime_ns
+
+
+async def _unchanged(request: DownloadRequest, receipt: FileRow, transport: Transport) -> bool:
+    """Ask once whether the origin still serves what the receipt describes; an origin that cannot say does not undo the file."""
+    known = receipt.representation
+    condition = {}
+    if known.etag is not None:
+        condition["if-none-match"] = str(known.etag)
+    elif known.last_modified is not None:
+        condition["if-modified-since"] = known.last_modified
+    else:
+        return True
+    headers = {"accept-encoding": "identity", "range": "bytes=0-0", **condition}
+    source = Source(request.url, request.headers)
+    try:
+        async with transport.fetch(source.request(headers, request.options)) as response:
+            if response.status not in {200, 206}:
+                return True
+            length = None
+            if response.status == 200 and (response.headers.get("content-length", "").isascii()):
+                text = response.headers.get("content-length", "")
+                length = int(text) if text.isdigit() and len(text) < 19 else None
+            return differs(known, Representation.from_headers(response.headers, length)) is None
+    except OriginError:
+        return True

@@ -1,0 +1,209 @@
+"""Ledger, speed, limits, slots, mailbox, look-ahead: the small parts around the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import pytest
+
+from recovery.testing import FakeClock
+from resumable.concurrency import AdaptiveLimit
+from resumable.errors import Interrupted
+from resumable.events import DownloadEvent, DownloadView, EventName
+from resumable.ledger import Ledger
+from resumable.lookahead import Lookahead
+from resumable.mailbox import Mailbox
+from resumable.model import Checkpoint
+from resumable.plan import ChunkGrid
+from resumable.slots import Slots
+from resumable.speed import SpeedMeter, seconds_left
+from resumable.throttle import RateLimit, combined
+
+DIGEST = hashlib.sha256(b"x").digest()
+
+
+def test_durable_counts_only_what_was_committed_or_audited() -> None:
+    """Written is not durable; committed and audited are; damage takes it back."""
+    ledger = Ledger(ChunkGrid(25, 10), {2: Checkpoint(2, 5, DIGEST)})
+    ledger.wrote(0, 10, DIGEST)
+    assert ledger.durable == 0
+    dirty = ledger.take_dirty()
+    ledger.committed(dirty)
+    assert ledger.durable == 10
+    ledger.audited(Checkpoint(2, 5, DIGEST), None)
+    assert (15, 5) == (ledger.durable, ledger.resumed)
+    ledger.damaged(0)
+    assert ledger.durable == 5
+    assert not ledger.complete
+
+
+def test_a_failed_commit_is_tried_again_with_the_newest_claim() -> None:
+    """redo keeps a newer claim that came meanwhile."""
+    ledger = Ledger(ChunkGrid(10, 10), {})
+    ledger.wrote(0, 3, b"a")
+    failed = ledger.take_dirty()
+    ledger.wrote(0, 7, b"b")
+    ledger.redo(failed)
+    assert [Checkpoint(0, 7, b"b")] == ledger.take_dirty()
+    assert [] == ledger.take_dirty()
+
+
+def test_a_partial_claim_continues_with_its_digester() -> None:
+    """The audit hands back what it read, so that the chunk goes on at the exact byte."""
+    ledger = Ledger(ChunkGrid(10, 10), {0: Checkpoint(0, 4, DIGEST)})
+    digester = hashlib.sha256(b"abcd")
+    ledger.audited(Checkpoint(0, 4, digester.digest()), digester)
+    assert {0: 4} == ledger.prefixes()
+    extent = ledger.plan.take(connections=1)
+    assert extent is not None
+    assert extent.cursor == 4
+
+
+def test_speed_is_that_of_the_wire_in_the_window() -> None:
+    """Bytes kept from before never count; old samples leave the window."""
+    meter = SpeedMeter()
+    assert meter.rate(0.0, 0) == 0.0
+    for tenth in range(101):
+        meter.sample(tenth / 10, tenth * 100)
+    assert 1000.0 == pytest.approx(meter.rate(10.0, 10_000))
+    for tenth in range(101, 161):
+        meter.sample(tenth / 10, 10_000)
+    assert 0.0 == pytest.approx(meter.rate(16.0, 10_000))
+
+
+@pytest.mark.parametrize(
+    ("remaining", "rate", "waiting", "expected"),
+    [(None, 5.0, 0.0, None), (10, 0.0, 0.0, None), (10, 5.0, 0.0, 2.0), (10, 5.0, 3.0, 5.0), (0, 5.0, 0.0, 0.0)],
+)
+def test_time_left_is_unknown_rather_than_wrong(
+    remaining: int | None, rate: float, waiting: float, expected: float | None
+) -> None:
+    """The wait for the next attempt is part of it."""
+    assert expected == seconds_left(remaining, rate, waiting_s=waiting)
+
+
+def test_connections_fall_with_failures_and_grow_with_successes() -> None:
+    """After as many failures as connections nothing is handed out; a throttling answer lowers the ceiling for good."""
+    limit = AdaptiveLimit(4)
+    limit.failed(running=3, status=503)
+    assert (3, 3) == (limit.limit, limit.most)
+    limit.failed(running=2)
+    assert (2, 3) == (limit.limit, limit.most)
+    limit.succeeded()
+    limit.succeeded()
+    assert limit.limit == 3
+    limit.failed(running=0)
+    assert limit.limit == 0
+
+
+async def test_a_rate_limit_spreads_bytes_over_time() -> None:
+    """Two takers together get the rate, not twice the rate."""
+    clock = FakeClock(auto_advance=True)
+    limit = RateLimit(1000, clock)
+    started = clock.monotonic()
+
+    async def take() -> None:
+        for _ in range(10):
+            await limit.take(500)
+
+    await asyncio.gather(take(), take())
+    assert 9.5 <= clock.monotonic() - started <= 10.5
+    assert combined(None, None) is None
+    both = combined(limit, RateLimit(100, clock))
+    assert both is not None
+    before = clock.monotonic()
+    await both(1000)
+    assert clock.monotonic() - before >= 9.0
+    with pytest.raises(ValueError, match="more than 0"):
+        RateLimit(0, clock)
+
+
+async def test_slots_go_to_the_highest_priority_first() -> None:
+    """Within one priority the order of asking counts; a waiter that gives up takes nothing with it."""
+    slots = Slots(1)
+    order: list[str] = []
+
+    async def work(name: str, priority: int) -> None:
+        async with slots.slot(priority):
+            order.append(name)
+            await asyncio.sleep(0)
+
+    async with slots.slot():
+        tasks = [asyncio.create_task(work(n, p)) for n, p in [("low", 0), ("first", 5), ("gone", 9), ("second", 5)]]
+        await asyncio.sleep(0)
+        tasks[2].cancel()
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert ["first", "second", "low"] == order
+    async with asyncio.timeout(1), slots.slot():
+        pass
+    with pytest.raises(ValueError, match="at least one"):
+        Slots(0)
+
+
+async def test_a_slot_handed_to_a_cancelled_waiter_is_passed_on() -> None:
+    """Cancelled in the very moment of its turn: the slot is not lost."""
+    slots = Slots(1)
+    holder = slots.slot()
+    await holder.__aenter__()
+
+    async def wait() -> None:
+        async with slots.slot():
+            pass
+
+    waiter = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    await holder.__aexit__(None, None, None)
+    waiter.cancel()
+    await asyncio.gather(waiter, return_exceptions=True)
+    async with asyncio.timeout(1), slots.slot():
+        pass
+
+
+def _event(name: EventName, done: int = 0) -> DownloadEvent:
+    return DownloadEvent(event=name, view=DownloadView(download_id="d1", bytes_done=done))
+
+
+async def test_a_slow_reader_gets_every_state_and_only_the_newest_progress() -> None:
+    """Progress is replaced by newer progress; states are all there; a terminal event ends it."""
+    mailbox = Mailbox()
+    for done in range(5):
+        mailbox.put(_event(EventName.PROGRESS, done))
+    mailbox.put(_event(EventName.WAITING))
+    for done in range(5, 9):
+        mailbox.put(_event(EventName.PROGRESS, done))
+    mailbox.put(_event(EventName.COMPLETED, 9))
+    mailbox.put(_event(EventName.PROGRESS, 10))
+    got = [(event.event, event.view.bytes_done) async for event in mailbox.read()]
+    expected = [(EventName.PROGRESS, 4), (EventName.WAITING, 0), (EventName.PROGRESS, 8), (EventName.COMPLETED, 9)]
+    assert expected == got
+
+
+async def test_a_closed_mailbox_ends_the_loop() -> None:
+    """Readers do not hang when a download ends without a word."""
+    mailbox = Mailbox()
+    reader = asyncio.create_task(anext(mailbox.read(), None))
+    await asyncio.sleep(0)
+    mailbox.close()
+    assert await reader is None
+
+
+class _Blocks:
+    status, headers, url, hops = 200, {}, "http://h/", ()
+
+    def __init__(self, *blocks: bytes) -> None:
+        self._blocks = [*blocks, b""]
+
+    async def read(self) -> bytes:
+        return self._blocks.pop(0)
+
+
+async def test_lookahead_takes_exactly_and_gives_the_rest() -> None:
+    """What was read beyond the taken bytes comes first afterwards."""
+    ahead = Lookahead(_Blocks(b"abc", b"defg", b"hi"))
+    assert await ahead.take(0) == b""
+    assert await ahead.take(5) == b"abcde"
+    assert [await ahead.read(), await ahead.read(), await ahead.read()] == [b"fg", b"hi", b""]
+    with pytest.raises(Interrupted):
+        await Lookahead(_Blocks(b"ab")).take(3)
