@@ -366,7 +366,7 @@ def test_the_last_line_of_a_failed_download_has_its_error_and_no_path() -> None:
         "bytes_received": 2,
         "attempts": 3,
         "elapsed": 4.0,
-        "error": error | {"retryable": False},
+        "error": error,
     }
     assert expected == record
 

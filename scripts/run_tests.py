@@ -1,0 +1,18 @@
+"""All tests, with nothing but Python >= 3.11 and pip: `python3 scripts/run_tests.py [arguments of pytest]`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from fresh_env import ROOT, environment
+
+
+def main() -> int:
+    """Install what the tests need into .venv and run them; returns pytest's exit code."""
+    python = environment(extras="cli,speed,test")
+    return subprocess.run([str(python), "-m", "pytest", *sys.argv[1:]], cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,61 @@
+"""The ``resumable`` command: from words to an exit code. What is slow to import waits for a command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from resumable import __version__
+from resumable_ui.signals import die_of, interrupts_kill
+
+LAST_WORDS_S = 0.5
+"""How long a sleeping reader may keep the last lines of a command that a signal ended."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code, or ends the process by the signal that interrupted it."""
+    interrupts_kill()
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] in (["-h"], ["--help"], ["help"]):
+        from resumable_ui.helptext import HELP
+
+        return _print(HELP)
+    if words[:1] in (["-V"], ["--version"]):
+        return _print(f"resumable {__version__}\n")
+    return _run(words)
+
+
+def _run(words: Sequence[str]) -> int:
+    from resumable_ui.arguments import HelpAsked, UsageError, parse
+    from resumable_ui.console import open_console
+
+    console = open_console(os.environ)
+    try:
+        arguments = parse(words, os.environ)
+    except HelpAsked as asked:
+        return _print(str(asked))
+    except UsageError as error:
+        console.notes.line(str(error))
+        console.close()
+        return 2
+
+    from resumable_ui.running import run_command
+
+    ended = run_command(arguments, console)
+    if ended.stopped_by is not None:
+        console.close(LAST_WORDS_S)
+        die_of(ended.stopped_by)
+    return ended.code
+
+
+def _print(text: str) -> int:
+    """Print what was asked for; a reader that has seen enough is no failure."""
+    if sys.stdout is not None:
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The interpreter flushes once more when it ends, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,106 @@
+"""``resumable get``: turns a command line into downloads of a manager."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recovery.policy import RetryPolicy
+from resumable.errors import DownloadError
+from resumable.events import DownloadView
+from resumable.model import Options
+from resumable.redact import redact_url
+from resumable_ui.arguments import Arguments, UsageError
+from resumable_ui.orders import Order, orders_of
+from resumable_ui.outcome import Outcome
+from resumable_ui.runner import Begun
+
+if TYPE_CHECKING:
+    from resumable.manager import DownloadHandle, DownloadManager
+
+
+def settings(arguments: Arguments) -> dict[str, Any]:
+    """Return the manager's keyword arguments for a command line."""
+    policy = RetryPolicy()
+    if arguments.retries is not None:
+        most = max(policy.max_attempts, arguments.retries + 1)
+        policy = RetryPolicy(max_no_progress=arguments.retries, max_attempts=most)
+    deadline = policy.deadline_s if arguments.retry_max_time is None else arguments.retry_max_time
+    return {
+        "state": arguments.state,
+        "max_concurrent": arguments.jobs,
+        "limit_rate": arguments.limit_rate,
+        "policy": RetryPolicy(
+            max_no_progress=policy.max_no_progress, max_attempts=policy.max_attempts, deadline_s=deadline
+        ),
+        "options": options_of(arguments),
+    }
+
+
+def options_of(arguments: Arguments) -> Options:
+    """Return how each download runs."""
+    return Options(
+        connections=arguments.connections,
+        wait_for_space=arguments.wait,
+        restart=arguments.restart,
+        no_clobber=arguments.no_clobber,
+    )
+
+
+class Get:
+    """One ``get``: its orders are complete and checked before the manager is opened."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        """Read lists and header files; raise UsageError."""
+        self._arguments = arguments
+        self._orders = orders_of(arguments, read_text)
+
+    async def begin(self, manager: DownloadManager) -> Begun:
+        """Start every order; one that is refused does not hinder the others."""
+        handles: list[DownloadHandle] = []
+        refused: list[Outcome] = []
+        for order in self._orders:
+            try:
+                handles.append(self._start(manager, order))
+            except (DownloadError, OSError) as error:
+                refused.append(Outcome(view=_view(order, self._arguments), error=error))
+            except ValueError as error:
+                msg = f"resumable get: {error}"
+                raise UsageError(msg) from None
+        return Begun(handles, refused)
+
+    def _start(self, manager: DownloadManager, order: Order) -> DownloadHandle:
+        return manager.start(
+            order.url,
+            order.dest,
+            directory=order.directory,
+            project=self._arguments.project,
+            mirrors=order.mirrors,
+            headers=order.headers,
+            sha256=order.sha256,
+            options=options_of(self._arguments),
+        )
+
+
+def _view(order: Order, arguments: Arguments) -> DownloadView:
+    """What is known of a download that never began."""
+    dest = Path(order.directory or "", order.dest or "")
+    return DownloadView(
+        download_id="",
+        project_id=arguments.project,
+        url=redact_url(order.url),
+        dest=str(dest) if order.dest else "",
+        filename=dest.name if order.dest else "",
+    )
+
+
+def read_text(name: str) -> str:
+    """Return the text of a file, or of stdin for ``-``; bytes that are no UTF-8 survive as in file names."""
+    if name != "-":
+        data = Path(name).read_bytes()
+    elif sys.stdin is None:  # closed when the process began
+        data = b""
+    else:
+        data = sys.stdin.buffer.read()
+    return data.decode("utf-8", "surrogateescape")

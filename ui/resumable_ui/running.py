@@ -1,0 +1,139 @@
+"""One command from its arguments to its end: event loop, manager, and the edge where every exception becomes a line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from recovery.events import HealthEvent
+from resumable.errors import DownloadError
+from resumable.events import DownloadEvent
+from resumable_ui import control
+from resumable_ui.arguments import Arguments, UsageError
+from resumable_ui.console import Console
+from resumable_ui.exitcodes import FAULT, MACHINE, USAGE, exit_code
+from resumable_ui.get import Get, settings
+from resumable_ui.output import LineWriter
+from resumable_ui.projection import plain
+from resumable_ui.runner import Ended, Runner
+from resumable_ui.status import Status
+
+if TYPE_CHECKING:
+    from resumable.manager import DownloadManager
+
+MakeManager = Callable[..., "DownloadManager"]
+
+_STEERING: Final = {
+    "pause": control.pause,
+    "cancel": control.cancel,
+    "relink": control.relink,
+    "verify": control.verify,
+    "prune": control.prune,
+}
+
+
+def run_command(arguments: Arguments, console: Console, *, make_manager: MakeManager | None = None) -> Ended:
+    """Run a checked command line and print everything; never raises."""
+    _log_to(console.notes, arguments.verbose)
+    try:
+        ended = _run(arguments, console, make_manager or _manager_type())
+    except UsageError as error:
+        console.notes.line(str(error))
+        ended = Ended(USAGE)
+    except (DownloadError, OSError, ValueError, LookupError) as error:
+        console.notes.line(f"resumable {arguments.command}: {plain(_words(error))}")
+        ended = Ended(USAGE if isinstance(error, (ValueError, LookupError)) else exit_code(error))
+    except Exception as error:  # noqa: BLE001 - the process's edge: nobody is helped by a traceback they did not ask for
+        console.notes.line(
+            f"resumable {arguments.command}: a fault of this program ({type(error).__name__}: {plain(str(error))}); "
+            "please report it with what -vv shows"
+        )
+        if arguments.verbose > 1:
+            console.notes.line(traceback.format_exc().rstrip())
+        ended = Ended(FAULT)
+    if ended.stopped_by is None:
+        console.close()
+    return _writable(ended, console)
+
+
+def _run(arguments: Arguments, console: Console, make_manager: MakeManager) -> Ended:
+    def note_health(event: HealthEvent) -> None:
+        if event.reason and not arguments.quiet:
+            console.notes.line(f"warning: {plain(event.reason)}")
+
+    if arguments.command not in {"get", "resume", "retry"}:
+        return asyncio.run(_look_or_steer(arguments, console, make_manager, note_health))
+
+    work = Get(arguments) if arguments.command == "get" else control.Resume(arguments)
+    runner = Runner(arguments, console)
+
+    def open_manager(on_event: Callable[[DownloadEvent], None]) -> DownloadManager:
+        return make_manager(**settings(arguments), on_event=on_event, on_health=note_health)
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as loop:
+        return loop.run(runner.run(open_manager, work.begin))
+
+
+async def _look_or_steer(
+    arguments: Arguments, console: Console, make_manager: MakeManager, note_health: Callable[[HealthEvent], None]
+) -> Ended:
+    async with make_manager(state=arguments.state, on_health=note_health) as manager:
+        if arguments.command == "status":
+            return Ended(await Status(manager, arguments, console).run())
+        return Ended(await _STEERING[arguments.command](manager, arguments, console))
+
+
+def _manager_type() -> MakeManager:
+    """The real one, with its HTTP stack and database, loaded only now."""
+    from resumable.manager import DownloadManager
+
+    return DownloadManager
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed (the ``speed`` extra), the standard loop elsewhere."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _writable(ended: Ended, console: Console) -> Ended:
+    """Everything went well, but nobody could be told: that is a failure too."""
+    error = console.results.error
+    if error is None or ended.stopped_by is not None:
+        return ended
+    if isinstance(error, BrokenPipeError):
+        return Ended(128 + signal.SIGPIPE, signal.SIGPIPE)
+    return Ended(ended.code or MACHINE)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
+
+
+class _NotesHandler(logging.Handler):
+    """Log records as notes, so that they neither block the loop nor tear a progress line."""
+
+    def __init__(self, notes: LineWriter) -> None:
+        super().__init__()
+        self._notes = notes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._notes.line(self.format(record))
+
+
+def _log_to(notes: LineWriter, verbose: int) -> None:
+    """Send log records to stderr: warnings with ``-v``, all of ours with ``-vv``; others' may hold secrets."""
+    handler: Any = _NotesHandler(notes) if verbose else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in ("resumable", "recovery"):
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)

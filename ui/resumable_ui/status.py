@@ -1,0 +1,89 @@
+"""``resumable status``: what is known, once or whenever it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from recovery.states import TERMINAL
+from resumable.events import DownloadView
+from resumable_ui.arguments import Arguments
+from resumable_ui.console import Console
+from resumable_ui.control import find_all
+from resumable_ui.exitcodes import DONE
+from resumable_ui.jsonlines import view_line
+from resumable_ui.projection import attempt_line, detail_lines, status_row
+
+if TYPE_CHECKING:
+    from resumable.manager import DownloadManager
+
+FINISHED_SHOWN: Final = 10
+POLL_S: Final = 0.5
+_HOME_AND_CLEAR: Final = "\x1b[H\x1b[2J"
+
+
+class Status:
+    """Shows downloads; with an id, everything about it."""
+
+    def __init__(self, manager: DownloadManager, arguments: Arguments, console: Console) -> None:
+        """Nothing is read yet."""
+        self._manager = manager
+        self._arguments = arguments
+        self._console = console
+
+    async def run(self) -> int:
+        """Show once, or with ``--watch`` until nothing named is under way any more (or for ever without names)."""
+        shown: dict[str, int] = {}
+        while True:
+            views, left_out = await self._views()
+            if self._arguments.json:
+                self._show_json(views, shown)
+            else:
+                await self._show(views, left_out)
+            if not self._arguments.watch or (self._arguments.ids and all(view.state in TERMINAL for view in views)):
+                return DONE
+            if self._console.results.error is not None:
+                return DONE
+            await asyncio.sleep(POLL_S)
+
+    async def _views(self) -> tuple[Sequence[DownloadView], int]:
+        """Return what to show, newest first, and how many finished ones were left out."""
+        if self._arguments.ids:
+            return await find_all(self._manager, self._arguments.ids), 0
+        views = await self._manager.downloads(project=self._arguments.project or None)
+        if self._arguments.every or self._arguments.json:
+            return views, 0
+        finished = [view for view in views if view.state in TERMINAL]
+        hidden = {view.download_id for view in finished[FINISHED_SHOWN:]}
+        return [view for view in views if view.download_id not in hidden], len(hidden)
+
+    def _show_json(self, views: Sequence[DownloadView], shown: dict[str, int]) -> None:
+        for view in views:
+            if shown.get(view.download_id) != view.rev:
+                shown[view.download_id] = view.rev
+                self._console.results.line(view_line(view))
+
+    async def _show(self, views: Sequence[DownloadView], left_out: int) -> None:
+        now = time.time()
+        lines: list[str] = []
+        for view in views:
+            lines.append(status_row(view, now))
+            if self._arguments.ids:
+                lines += detail_lines(view, when=_local_time, state=self._arguments.state)
+                lines += [attempt_line(made) for made in await self._manager.history(view.download_id)]
+        if self._arguments.watch and self._console.terminal:
+            lines = [_HOME_AND_CLEAR + "\n".join(lines)]
+        for line in lines:
+            self._console.results.line(line)
+        if not self._arguments.quiet and not self._arguments.watch:
+            if not views:
+                self._console.notes.line("Nothing is known here. Start with: resumable get URL")
+            elif left_out:
+                self._console.notes.line(f"And {left_out} more that ended: resumable status --all")
+
+
+def _local_time(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
