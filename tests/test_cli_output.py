@@ -31,7 +31,6 @@ from resumable_ui.projection import (
     name_of,
     next_step,
     outcome_words,
-    plain,
     progress_words,
     status_row,
     terminal_line,
@@ -204,14 +203,6 @@ NAMES = [
 def test_downloads_are_called_by_their_file(fields: dict[str, Any], expected: str) -> None:
     """Else by the end of their link; never with control characters."""
     assert expected == name_of(view_of(**fields))
-
-
-@given(st.text())
-def test_plain_text_is_one_printable_line(text: str) -> None:
-    """No server moves the cursor, starts a line or reverses a name."""
-    assert len(plain(text).splitlines()) <= 1
-    assert plain(plain(text)) == plain(text)
-    assert plain(text).encode().decode() == plain(text)
 
 
 def test_status_rows_say_why_and_when() -> None:

@@ -12,12 +12,13 @@ from recovery.states import TERMINAL, State
 from resumable.errors import DownloadError
 from resumable.events import DownloadView
 from resumable.model import Result
+from resumable.redact import one_line
 from resumable_ui.arguments import Arguments, UsageError
 from resumable_ui.console import Console
 from resumable_ui.exitcodes import DATA, DONE, UNFINISHED
 from resumable_ui.jsonlines import dump, view_line
 from resumable_ui.outcome import Outcome
-from resumable_ui.projection import name_of, next_step, plain
+from resumable_ui.projection import name_of, next_step
 from resumable_ui.quantities import format_size
 from resumable_ui.runner import Begun
 
@@ -35,7 +36,7 @@ async def find_all(manager: DownloadManager, ids: Sequence[str]) -> list[Downloa
         try:
             views.append(await manager.find(name))
         except LookupError as error:
-            msg = f"resumable: {plain(str(error.args[0] if error.args else error))}"
+            msg = f"resumable: {one_line(str(error.args[0] if error.args else error))}"
             raise UsageError(msg) from None
     return views
 
@@ -167,7 +168,7 @@ async def relink(manager: DownloadManager, arguments: Arguments, console: Consol
 async def verify(manager: DownloadManager, arguments: Arguments, console: Console) -> int:
     """Compare a file with the digest given, or with what its download knows."""
     report = await manager.verify(Path(arguments.file), sha256=arguments.sha256)
-    name, damaged = plain(arguments.file), sum(span.length for span in report.damaged)
+    name, damaged = one_line(arguments.file), sum(span.length for span in report.damaged)
     if arguments.json:
         spans = [[span.start, span.stop] for span in report.damaged]
         record = {

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
+from resumable.redact import redact_url
+
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # token, RFC 9110 5.6.2
 _BAD_IN_VALUE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 5.5
@@ -37,28 +39,28 @@ def parse_url(text: str) -> str:
     """Return the link, stripped; raise ValueError unless it is ``http://`` or ``https://`` with a host."""
     url = text.strip()
     if _BAD_IN_URL.search(url):
-        msg = f"not a link: {shown_url(url)!r} holds a space or a control character"
+        msg = f"not a link: {_shown(url)} holds a space or a control character"
         raise ValueError(msg)
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        msg = f"not a link: {shown_url(url)!r} ({error})"
+        msg = f"not a link: {_shown(url)} ({error})"
         raise ValueError(msg) from None
     if parts.scheme.lower() not in {"http", "https"}:
         what = f"{parts.scheme}:// is not supported" if parts.scheme and "://" in url else "no http:// or https://"
-        msg = f"not a link that can be downloaded: {shown_url(url)!r} ({what})"
+        msg = f"not a link that can be downloaded: {_shown(url)} ({what})"
         raise ValueError(msg)
     if not host:
-        msg = f"not a link: {shown_url(url)!r} names no server"
+        msg = f"not a link: {_shown(url)} names no server"
         raise ValueError(msg)
     return url
 
 
-def shown_url(url: str) -> str:
-    """Return a link that could not be parsed without its query and user info, shortened: it may hold a secret."""
-    head = re.sub(r"//[^/]*@", "//", re.split(r"[?#]", url, maxsplit=1)[0])
-    return head if len(head) <= 100 else head[:97] + "..."
+def _shown(url: str) -> str:
+    """A link as an error may show it: without secrets, and not a screenful."""
+    shown = redact_url(url)
+    return repr(shown if len(shown) <= 100 else shown[:97] + "...")
 
 
 def parse_sha256(text: str) -> str:

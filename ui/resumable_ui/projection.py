@@ -6,7 +6,6 @@ cursor.
 
 from __future__ import annotations
 
-import re
 import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -16,29 +15,22 @@ from urllib.parse import unquote, urlsplit
 from recovery.states import TERMINAL, State
 from recovery.verdict import Category, UserAction
 from resumable.events import DownloadEvent, DownloadView, EventName
+from resumable.redact import one_line
 from resumable_ui.outcome import Outcome
 from resumable_ui.quantities import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
     from recovery.journal import AttemptRecord
 
-# C0 and C1 controls, line and paragraph separators, and the marks that reorder text (a name can read backwards).
-_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def plain(text: str) -> str:
-    """Return the text with everything escaped that is not a printable character of one line."""
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
-
 
 def name_of(view: DownloadView) -> str:
     """Return what to call a download: its file name, else the end of its link."""
     if view.filename:
-        return plain(view.filename)
+        return one_line(view.filename)
     if view.dest:
-        return plain(view.dest.rstrip("/").rpartition("/")[2])
+        return one_line(view.dest.rstrip("/").rpartition("/")[2])
     parts = urlsplit(view.url)
-    return plain(unquote(parts.path.rstrip("/").rpartition("/")[2]) or parts.netloc or view.url or view.download_id)
+    return one_line(unquote(parts.path.rstrip("/").rpartition("/")[2]) or parts.netloc or view.url or view.download_id)
 
 
 def amount(view: DownloadView) -> str:
@@ -89,7 +81,7 @@ def waiting_words(view: DownloadView, now: float) -> str:
 def event_words(event: DownloadEvent) -> str:
     """Return an event in words, without the download's name."""
     view = event.view
-    reason = plain(event.message or ("" if view.error is None else view.error.message)).rstrip(".")
+    reason = one_line(event.message or ("" if view.error is None else view.error.message)).rstrip(".")
     match event.event:
         case EventName.STARTED:
             return "started" if view.attempt <= 1 else f"{attempt_words(view)} started"
@@ -137,12 +129,12 @@ def outcome_words(outcome: Outcome, *, verbose: bool = False) -> str:
     if fault is None or outcome.event is not EventName.FAILED:
         return f"{outcome.event.value}.{kept}"
     tries = f" after {view.attempts} attempts" if view.attempts > 1 else ""
-    detail = f" [{plain(fault.detail)}]" if verbose and fault.detail else ""
+    detail = f" [{one_line(fault.detail)}]" if verbose and fault.detail else ""
     return f"failed{tries}: {_sentence(fault.message)}{detail}{kept}"
 
 
 def _sentence(text: str) -> str:
-    stripped = plain(text).strip()
+    stripped = one_line(text).strip()
     return stripped if stripped.endswith((".", "!", "?")) else f"{stripped}."
 
 
@@ -189,15 +181,15 @@ def status_row(view: DownloadView, now: float) -> str:
 def detail_lines(view: DownloadView, *, when: Callable[[float], str], state: str | None) -> list[str]:
     """Return everything else about one download, an indented line each; ``when`` writes epoch seconds."""
     facts = {
-        "link": plain(view.url),
-        "file": plain(view.dest),
-        "project": plain(view.project_id),
+        "link": one_line(view.url),
+        "file": one_line(view.dest),
+        "project": one_line(view.project_id),
         "from before": format_size(view.bytes_resumed) if view.bytes_resumed else "",
         "can resume": {True: "yes", False: "no: the server sends only whole files", None: ""}[view.can_resume],
-        "began again": plain(view.restarted or ""),
+        "began again": one_line(view.restarted or ""),
         "broke at": ", ".join(format_size(offset) for offset in view.breaks),
         "reason": "" if view.error is None else f"{_sentence(view.error.message)} ({view.error.code})",
-        "detail": "" if view.error is None else plain(view.error.detail),
+        "detail": "" if view.error is None else one_line(view.error.detail),
         "checked by": view.verified_by or "",
         "SHA-256": view.sha256 or "",
         "begun": when(view.created_at) if view.created_at else "",
@@ -214,7 +206,7 @@ def attempt_line(attempt: AttemptRecord) -> str:
     if attempt.ended_at is not None:
         words.append(f"took {format_duration(attempt.ended_at - attempt.started_at)}")
     if attempt.error:
-        words.append(plain(attempt.error))
+        words.append(one_line(attempt.error))
     if attempt.delay_s is not None:
         words.append(f"then waited {format_duration(attempt.delay_s)}")
     return f"  {', '.join(words)}"

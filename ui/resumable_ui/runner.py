@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from resumable.errors import DownloadError, DownloadPaused
 from resumable.events import TERMINAL_EVENTS, DownloadEvent, DownloadView, EventName
+from resumable.redact import one_line
 from resumable_ui.arguments import Arguments
 from resumable_ui.console import Console
 from resumable_ui.exitcodes import combine
 from resumable_ui.jsonlines import event_line, outcome_line, summary_line
 from resumable_ui.loglines import LogLines
 from resumable_ui.outcome import Outcome
-from resumable_ui.projection import kept_lines, name_of, next_step, outcome_words, plain, terminal_line
+from resumable_ui.projection import kept_lines, name_of, next_step, outcome_words, terminal_line
 from resumable_ui.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Runner:
         with StopSignals(hand_over):
             async with open_manager(self._show) as manager:
                 if manager.health_reason:
-                    self._note(f"warning: {plain(manager.health_reason)}")
+                    self._note(f"warning: {one_line(manager.health_reason)}")
                 begun = await begin(manager)
                 for outcome in begun.refused:
                     self._report(outcome)
@@ -172,7 +173,7 @@ class Runner:
                 words += f" {next_step(outcome.view, self._arguments.state)}"
             self._note(f"{outcome.view.download_id}  {name_of(outcome.view)}: {words}".lstrip(), always=failed)
             for warning in () if outcome.result is None else outcome.result.warnings:
-                self._note(f"{outcome.view.download_id}  warning: {plain(warning)}")
+                self._note(f"{outcome.view.download_id}  warning: {one_line(warning)}")
         self._draw(now=True)
 
     def _end_lines(self) -> None:

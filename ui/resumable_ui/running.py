@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from recovery.events import HealthEvent
 from resumable.errors import DownloadError
 from resumable.events import DownloadEvent
+from resumable.redact import one_line
 from resumable_ui import control
 from resumable_ui.arguments import Arguments, UsageError
 from resumable_ui.console import Console
 from resumable_ui.exitcodes import FAULT, MACHINE, USAGE, exit_code
 from resumable_ui.get import Get, settings
 from resumable_ui.output import LineWriter
-from resumable_ui.projection import plain
 from resumable_ui.runner import Ended, Runner
 from resumable_ui.status import Status
 
@@ -45,11 +45,11 @@ def run_command(arguments: Arguments, console: Console, *, make_manager: MakeMan
         console.notes.line(str(error))
         ended = Ended(USAGE)
     except (DownloadError, OSError, ValueError, LookupError) as error:
-        console.notes.line(f"resumable {arguments.command}: {plain(_words(error))}")
+        console.notes.line(f"resumable {arguments.command}: {one_line(_words(error))}")
         ended = Ended(USAGE if isinstance(error, (ValueError, LookupError)) else exit_code(error))
     except Exception as error:  # noqa: BLE001 - the process's edge: nobody is helped by a traceback they did not ask for
         console.notes.line(
-            f"resumable {arguments.command}: a fault of this program ({type(error).__name__}: {plain(str(error))}); "
+            f"resumable {arguments.command}: a fault of this program ({type(error).__name__}: {one_line(str(error))}); "
             "please report it with what -vv shows"
         )
         if arguments.verbose > 1:
@@ -63,7 +63,7 @@ def run_command(arguments: Arguments, console: Console, *, make_manager: MakeMan
 def _run(arguments: Arguments, console: Console, make_manager: MakeManager) -> Ended:
     def note_health(event: HealthEvent) -> None:
         if event.reason and not arguments.quiet:
-            console.notes.line(f"warning: {plain(event.reason)}")
+            console.notes.line(f"warning: {one_line(event.reason)}")
 
     if arguments.command not in {"get", "resume", "retry"}:
         return asyncio.run(_look_or_steer(arguments, console, make_manager, note_health))
