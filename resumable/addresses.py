@@ -10,7 +10,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
-_NAT64: Final = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+_NAT64: Final = ip_network("64:ff9b::/96")
 
 
 def public_only(address: str) -> bool:
@@ -34,10 +34,10 @@ def _seen_as(address: IPv4Address | IPv6Address) -> tuple[IPv4Address | IPv6Addr
     """Return every address that a connection to ``address`` may end at."""
     if isinstance(address, IPv4Address):
         return (address,)
+    # The next two only stand for an IPv4 address; by themselves they count as private or reserved.
     if address.ipv4_mapped is not None:
-        # The kernel connects to the IPv4 address; the mapped form itself counts as private in Python 3.11.
         return (address.ipv4_mapped,)
-    ends = [address.sixtofour, *(address.teredo or ())]
-    if any(address in network for network in _NAT64):
-        ends.append(IPv4Address(int(address) & 0xFFFFFFFF))
+    if address in _NAT64:
+        return (IPv4Address(int(address) & 0xFFFFFFFF),)
+    ends = (address.sixtofour, *(address.teredo or ()))
     return (address, *(end for end in ends if end is not None))

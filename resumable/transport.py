@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -24,6 +22,7 @@ from yarl import URL
 
 from resumable import __version__
 from resumable.body import Answer
+from resumable.connections import CleanConnector, HeadClock, head_clock
 from resumable.credentials import Secrets, Told, origin
 from resumable.errors import ConnectFailed, OriginError, RedirectRefused
 from resumable.netrc_file import netrc_authorization
@@ -31,7 +30,7 @@ from resumable.ports import Fetch, Hop, Response
 from resumable.proxies import Proxy, proxy_for
 from resumable.redact import redact_url
 from resumable.redirects import location, next_hop, parse_url
-from resumable.transport_errors import FOREIGN, AddressRefused, SentOnce, no_answer, no_connection, no_head
+from resumable.transport_errors import FOREIGN, SentOnce, no_answer, no_connection, no_head
 
 _READ_BUFFER: Final = 256 * 1024
 """asyncio hands over at most 256 KiB at a time; aiohttp stops reading from the socket above twice this value."""
@@ -126,13 +125,14 @@ class AiohttpTransport:
     async def _send(self, request: Fetch, url: URL, headers: CIMultiDict[str], *, hop: int) -> aiohttp.ClientResponse:
         shown, host = redact_url(str(url)), url.raw_host or ""
         session, proxy = self._session_here(), self._proxy(url, shown)
-        clock = _HeadClock(request.stall_timeout_s)
+        clock = HeadClock(request.stall_timeout_s)
         failure: OriginError
+        token = head_clock.set(clock)
         try:
             async with asyncio.timeout(request.connect_timeout_s) as clock.limit:
                 tls = await self._tls_for(url, proxy)
                 options = _options(url, headers, proxy)
-                return await session.request("GET", url, ssl=tls, trace_request_ctx=clock, **options)
+                return await session.request("GET", url, ssl=tls, **options)
         except TimeoutError:
             if clock.connected:
                 failure = no_head(request.stall_timeout_s, url=shown)
@@ -140,6 +140,8 @@ class AiohttpTransport:
                 failure = no_connection(request.connect_timeout_s, host, url=shown)
         except (*FOREIGN, SentOnce) as error:
             failure = no_answer(error, host, url=shown, hop=hop)
+        finally:
+            head_clock.reset(token)
         # Outside the handlers: what aiohttp raised may quote a signed URL and must not hang on as ``__context__``.
         raise failure
 
@@ -170,33 +172,19 @@ class AiohttpTransport:
         self._slots.clear()
 
     def _new_session(self) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(_connected)
-        trace.on_connection_reuseconn.append(_connected)
-        connector = aiohttp.TCPConnector(
-            limit=0,  # our own slots count: waiting for a turn must not look like a connect timeout
-            socket_factory=self._new_socket,
-        )
         return aiohttp.ClientSession(
-            connector=connector,
+            connector=CleanConnector(allow_address=self._allow_address),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(),  # none of aiohttp's: its read timeout sets one timer per block
             skip_auto_headers=("Accept-Encoding",),
             auto_decompress=False,
             trust_env=False,
-            trace_configs=[trace],
             middlewares=(_send_once,),
             read_bufsize=_READ_BUFFER,
             max_line_size=_LONGEST_HEADER,
             max_field_size=_LONGEST_HEADER,
             max_headers=_MOST_HEADERS,
         )
-
-    def _new_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, address = info
-        if self._allow_address is not None and not self._allow_address(str(address[0])):
-            raise AddressRefused
-        return socket.socket(family, kind, protocol)
 
     async def _tls_for(self, url: URL, proxy: Proxy | None) -> ssl.SSLContext | bool:
         if url.scheme != "https" and (proxy is None or proxy.url.scheme != "https"):
@@ -205,26 +193,6 @@ class AiohttpTransport:
             made = await asyncio.to_thread(_make_tls_context, self._ca_file)
             self._tls = self._tls or made  # one context for all: connections are pooled by it
         return self._tls
-
-
-class _HeadClock:
-    """Gives the connection its time, and from then on the head its own: a server that drips headers is cut off too."""
-
-    __slots__ = ("_head_s", "connected", "limit")
-
-    limit: asyncio.Timeout
-
-    def __init__(self, head_s: float) -> None:
-        self._head_s = head_s
-        self.connected = False
-
-    def connect(self) -> None:
-        self.connected = True
-        self.limit.reschedule(asyncio.get_running_loop().time() + self._head_s)
-
-
-async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.connect()
 
 
 async def _send_once(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:

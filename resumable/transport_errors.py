@@ -6,6 +6,7 @@ quotes the URL or the request's headers (so: signatures and logins), the cause i
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import Final
 
@@ -101,7 +102,9 @@ def _reason(error: BaseException) -> str:
         return error.verify_message
     if isinstance(error, ssl.SSLError):
         return error.reason or "TLS failed"
-    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own texts repeat the address
+    return type(error).__name__
 
 
 def _bare(error: aiohttp.ClientHttpProxyError) -> aiohttp.ClientHttpProxyError:

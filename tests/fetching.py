@@ -1,0 +1,70 @@
+"""Asking a transport in tests: a request with short patience, and everything that came of it in one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from resumable.errors import DownloadError
+from resumable.ports import Fetch, Hop, Transport
+
+
+def ask(url: str, *, range: tuple[int, int | None] | None = None, **changes: Any) -> Fetch:  # noqa: A002
+    """Return a GET of ``url``, its own private origin, that waits two seconds for anything; ``range`` is half-open."""
+    headers = {"accept-encoding": "identity"}
+    if range is not None:
+        headers["range"] = f"bytes={range[0]}-{'' if range[1] is None else range[1] - 1}"
+    request = Fetch(
+        url=url,
+        headers=headers,
+        private_headers={},
+        private_origin=url,
+        connect_timeout_s=2.0,
+        stall_timeout_s=2.0,
+        min_rate=0,
+        max_redirects=10,
+    )
+    return replace(request, **changes)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a request."""
+
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
+    hops: tuple[Hop, ...] = ()
+    body: bytes = b""
+    error: DownloadError | None = None
+
+
+async def fetch(transport: Transport, request: Fetch) -> Outcome:
+    """Read the answer to its end, whatever that is. An exception that is no DownloadError gets through: it is a bug."""
+    outcome = Outcome()
+    blocks: list[bytes] = []
+    try:
+        async with transport.fetch(request) as response:
+            outcome.status, outcome.headers = response.status, response.headers
+            outcome.url, outcome.hops = response.url, tuple(response.hops)
+            while block := await response.read():
+                blocks.append(block)
+    except DownloadError as error:
+        outcome.error = error
+    outcome.body = b"".join(blocks)
+    return outcome
+
+
+def secrets_in(error: BaseException, *secrets: str) -> list[str]:
+    """Return which of the secrets stand anywhere in what the error, its causes and its context would print."""
+    seen: list[BaseException] = []
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is None or one in seen:
+            continue
+        seen.append(one)
+        pending += [one.__cause__, one.__context__]
+    printed = " ".join(f"{one!s} {one!r} {one.args!r} {getattr(one, '__dict__', {})!r}" for one in seen)
+    return [secret for secret in secrets if secret in printed]
