@@ -207,8 +207,8 @@ def _partial(
     # Step 6: a part nobody asked for (15.3.7), or an envelope of several (15.3.7.2: MUST NOT answer a single range).
     if not expected.ranged:
         return _fault(Fault.WRONG_RANGE, 206, "a part, though the whole was asked for")
-    if (answered.content_type or "").startswith("multipart/"):
-        return _fault(Fault.MULTIPART, 206, answered.content_type or "")
+    if answered.content_type is not None and answered.content_type.startswith("multipart/"):
+        return _fault(Fault.MULTIPART, 206, answered.content_type)
     # Step 7: which part. Absent, doubled, malformed or impossible means that it MUST NOT be recombined (14.4).
     if not value.strip():
         return _fault(Fault.NO_CONTENT_RANGE, 206, "no Content-Range")

@@ -341,6 +341,14 @@ IGNORED = [
     ),
     Row(
         "10",
+        "The range is ignored, be it only one byte that was to be left out.",
+        Expected(1, None, KNOWN),
+        200,
+        {"content-length": "1000", "etag": OK},
+        Ignored(1000, KNOWN, confirmed=True, body_length=1000),
+    ),
+    Row(
+        "10",
         "The range is ignored and nothing says whether it is the same file.",
         Expected(100, None, UNTAGGED),
         200,
