@@ -213,7 +213,7 @@ def admit(
                 return _lease(state, now, owner, settings), Admit(probe=True)
             # The probe may settle at any moment: look again soon, not when its lease ends.
             return state, Wait(min(state.until, now + settings.spread_s * (0.5 + draw)))
-        case GatePhase.REOPENING:
+        case _:  # REOPENING
             return _admit_gradually(state, now, back_at, settings)
 
 

@@ -391,9 +391,9 @@ def test_every_row_is_found_by_name_and_survives_an_exception_on_which_nothing_i
 
 
 def test_types_made_at_run_time_are_judged_and_not_kept_for_ever() -> None:
-    """Ten thousand types made on the fly leave at most 4,096 behind."""
+    """Five thousand types made on the fly leave at most 4,096 behind."""
     classifier = Classifier()
-    for number in range(10_000):
+    for number in range(5_000):
         classifier.classify(type(f"Made{number}", (TimeoutError,), {})())
     assert len(classifier._plans) <= 4096
 
