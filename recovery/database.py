@@ -56,10 +56,9 @@ from recovery.reader import Reader, ReaderUnusable
 from recovery.schema import Schema
 from recovery.shield import to_the_end
 from recovery.sqlitethread import SqliteThread, run_without_loop
-from recovery.standin import Restore
 from recovery.statefile import StoreLimits
 from recovery.store import Store
-from recovery.work import Work, after_commit
+from recovery.work import Restore, Work, after_commit
 
 __all__ = ["Database", "DatabaseClosed", "Health", "Schema", "StoreLimits", "after_commit"]
 

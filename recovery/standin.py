@@ -8,33 +8,25 @@ database thread only.
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from recovery.faults import fault_of
 from recovery.redo import RedoList
 from recovery.schema import DamagedSchema, Schema, install
 from recovery.statefile import StateFile, StoreLimits, connect_archive, connect_memory, copy_database
-from recovery.work import StoreConnection, Work, WorkFailed, run_apart, run_together
+from recovery.work import Restore, StoreConnection, Work, WorkFailed, restore_all, run_apart, run_together
 
-__all__ = ["Restore", "StandIn", "restore_all"]
-
-log = logging.getLogger(__name__)
-
-Restore = Callable[[sqlite3.Connection], None]
-"""Puts what its owner holds into a database that may have lost it; runs in a transaction, and must be safe to run
-again.
-"""
+__all__ = ["StandIn"]
 
 
 class StandIn:
     """A database in memory with the tables of the state file."""
 
-    def __init__(self, conn: StoreConnection, *, complete: bool, redo: RedoList) -> None:
+    def __init__(self, conn: StoreConnection, restores: Sequence[Restore], *, complete: bool, redo: RedoList) -> None:
         """Wrap an open connection; use ``StandIn.open``."""
+        conn.restores = restores
         self.conn = conn
         self.complete = complete
         """Whether everything the file had is in here, so that a lost file can be written again from it."""
@@ -52,14 +44,14 @@ class StandIn:
         if source is not None:
             conn = connect_memory()
             if _copy(source, conn, limits, schemas):
-                return cls(conn, complete=True, redo=RedoList(limits.redo))
+                return cls(conn, restores, complete=True, redo=RedoList(limits.redo))
             conn.close()
         conn = connect_memory()
         install(conn, schemas)
         conn.execute("BEGIN")
         restore_all(conn, restores)
         conn.execute("COMMIT")
-        return cls(conn, complete=False, redo=RedoList(limits.redo))
+        return cls(conn, restores, complete=False, redo=RedoList(limits.redo))
 
     def run(self, works: Sequence[Work], *, keep: bool) -> None:
         """Run the functions in one transaction; with ``keep``, remember those that succeed for the file."""
@@ -82,7 +74,7 @@ class StandIn:
             self.redo.clear()  # the file began as a copy of this database
         while len(self.redo):
             works = self.redo.first(limits.group)
-            file.transact(partial(run_apart, works=works), urgent=True, wait_s=limits.wait_s)
+            file.transact(partial(_run_again, works=works), urgent=True, wait_s=limits.wait_s)
             refused = sum(work.error is not None for work in works)
             caught_up += len(works) - refused
             self.redo.done(len(works), refused=refused)
@@ -107,22 +99,9 @@ class StandIn:
         conn.run_committed()
 
 
-def restore_all(conn: sqlite3.Connection, restores: Sequence[Restore]) -> None:
-    """Run the restores, each in a savepoint; one that raises costs its own rows only, and is logged.
-
-    Raises:
-        sqlite3.Error: the file is at fault.
-    """
-    for restore in restores:
-        conn.execute("SAVEPOINT restoring")
-        try:
-            restore(conn)
-        except Exception as exc:  # the edge to other packages' functions: recovery must not fail because of theirs
-            if fault_of(exc) is not None and isinstance(exc, sqlite3.Error):
-                raise
-            log.exception("could not put back what this process holds")
-            conn.execute("ROLLBACK TO restoring")
-        conn.execute("RELEASE restoring")
+def _run_again(conn: StoreConnection, works: Sequence[Work]) -> None:
+    run_apart(conn, works)
+    conn.on_commit.clear()  # what was to follow the commit has followed it in memory
 
 
 def _copy(source: StateFile | Path, target: StoreConnection, limits: StoreLimits, schemas: Sequence[Schema]) -> bool:

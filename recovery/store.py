@@ -31,9 +31,9 @@ from recovery.faults import Fault, StoreFault
 from recovery.filelock import FileLock
 from recovery.health import Health
 from recovery.schema import DamagedSchema, Schema, require_tables
-from recovery.standin import Restore, StandIn, restore_all
+from recovery.standin import StandIn
 from recovery.statefile import StateFile, StoreLimits, quarantine
-from recovery.work import StoreConnection, Work, WorkFailed, run_apart, run_together
+from recovery.work import Restore, StoreConnection, Work, WorkFailed, restore_all, run_apart, run_together
 
 __all__ = ["Store", "StoreCounts"]
 
@@ -211,6 +211,7 @@ class Store:
         return StateFile.open(self.path, self._schemas, self._lock, wait_s=wait_s, content=complete)
 
     def _use(self, file: StateFile) -> None:
+        file.conn.restores = self.restores
         self.file = file
         self.opened += 1
         self.probe_at = None

@@ -6,13 +6,31 @@ Nothing here knows files or health: it runs functions on a connection that has a
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from recovery.faults import fault_of
 
-__all__ = ["StoreConnection", "Work", "WorkFailed", "after_commit", "run_apart", "run_together"]
+__all__ = [
+    "Restore",
+    "StoreConnection",
+    "Work",
+    "WorkFailed",
+    "after_commit",
+    "put_back",
+    "restore_all",
+    "run_apart",
+    "run_together",
+]
+
+log = logging.getLogger(__name__)
+
+Restore = Callable[[sqlite3.Connection], None]
+"""Puts what its owner holds into a database that may have lost it; runs in a transaction, and must be safe to run
+again.
+"""
 
 
 class StoreConnection(sqlite3.Connection):
@@ -22,6 +40,7 @@ class StoreConnection(sqlite3.Connection):
         """Open like ``sqlite3.Connection``."""
         super().__init__(*args, **kwargs)
         self.on_commit: list[Callable[[], None]] = []
+        self.restores: Sequence[Restore] = ()
 
     def run_committed(self) -> None:
         """Do what was to happen after COMMIT."""
@@ -37,6 +56,32 @@ def after_commit(conn: sqlite3.Connection, action: Callable[[], None]) -> None:
     """
     assert isinstance(conn, StoreConnection), "only the connection a write function was given knows its transaction"
     conn.on_commit.append(action)
+
+
+def put_back(conn: sqlite3.Connection) -> None:
+    """Put what this process holds into the database, from within a write function that misses a row of its own."""
+    if isinstance(conn, StoreConnection):
+        restore_all(conn, conn.restores)
+
+
+def restore_all(conn: StoreConnection, restores: Sequence[Restore]) -> None:
+    """Run the restores, each in a savepoint; one that raises costs its own rows only, and is logged.
+
+    Raises:
+        sqlite3.Error: the file is at fault.
+    """
+    for restore in restores:
+        before = len(conn.on_commit)
+        conn.execute("SAVEPOINT restoring")
+        try:
+            restore(conn)
+        except Exception as exc:  # the edge to other packages' functions: recovery must not fail because of theirs
+            if fault_of(exc) is not None and isinstance(exc, sqlite3.Error):
+                raise
+            log.exception("could not put back what this process holds")
+            del conn.on_commit[before:]
+            conn.execute("ROLLBACK TO restoring")
+        conn.execute("RELEASE restoring")
 
 
 class Work:

@@ -1,0 +1,252 @@
+"""What may happen to an operation's row, as functions from one row to the next. Pure: keeping the rows is the
+journal's.
+
+Law: the state changes only along ``recovery.states.TRANSITIONS``, and whoever holds a generation that is not the
+row's changes nothing (``Fenced``). A lease that ran out but that nobody else has taken is still its owner's: it may
+go on as if nothing had happened, which is what a laptop that slept over its lease needs.
+"""
+
+from __future__ import annotations
+
+from recovery.history import History
+from recovery.records import Change, Operation, OperationSpec, evolve
+from recovery.states import TERMINAL, TRANSITIONS, State, transition
+from recovery.verdict import Action, Category, UserAction, Verdict
+
+__all__ = [
+    "CRASH_LOOP",
+    "Fenced",
+    "asked_again",
+    "begun",
+    "claimed",
+    "condemned",
+    "is_due",
+    "is_expired",
+    "recorded",
+    "renewed",
+    "requeued",
+    "set_by_hand",
+]
+
+_CLAIMABLE = frozenset({State.QUEUED, State.WAITING, State.PARKED, State.RUNNING, State.VERIFYING})
+_LEASED = frozenset({State.RUNNING, State.VERIFYING})
+_WITHOUT_LEASE = TERMINAL | {State.PAUSED, State.QUEUED}
+
+CRASH_LOOP = Verdict(
+    category=Category.UNKNOWN,
+    action=Action.FAIL,
+    code="crash-loop",
+    message="The program died again and again while it worked on this, so it is not tried again by itself."
+    " What was done is kept.",
+    user_actions=(UserAction.RETRY_NOW, UserAction.CANCEL),
+)
+
+
+class Fenced(Exception):  # noqa: N818 - names what happened
+    """Another owner has taken the operation over, or its row is gone: stop, and change nothing."""
+
+    def __init__(self, operation_id: str, generation: int | None = None, found: int | None = None) -> None:
+        """``generation`` is the one that was presented, ``found`` the row's; None when there is no row."""
+        what = "is gone" if found is None else f"has generation {found}"
+        super().__init__(f"operation {operation_id} {what}, not {generation}")
+        self.operation_id = operation_id
+        self.generation = generation
+        self.found = found
+
+
+def begun(spec: OperationSpec, operation_id: str, now: float) -> Operation:
+    """Return the first row of an operation."""
+    policy = spec.policy
+    return Operation(
+        operation_id=operation_id,
+        kind=spec.kind,
+        key=spec.key,
+        project=spec.project,
+        title=spec.title,
+        history=History(started_at=now),
+        max_attempts=policy.max_attempts,
+        max_no_progress=policy.max_no_progress,
+        deadline_at=None if policy.deadline_s is None else now + policy.deadline_s,
+        created_at=now,
+        updated_at=now,
+        args=spec.args,
+    )
+
+
+def asked_again(row: Operation, spec: OperationSpec, now: float) -> Operation:
+    """Return the row after somebody has asked for the operation again: what had stopped is eligible, with a fresh
+    budget.
+
+    ``deaths`` stay: who crashes at every start must not be started for ever by whoever starts what was unfinished.
+    """
+    if row.state in TERMINAL or row.state is State.PAUSED:
+        row = _without_verdict(row, state=transition(row.state, State.QUEUED), history=row.history.fresh_budget(now))
+    return _as_asked(row, spec, now)
+
+
+def claimed(row: Operation, owner: str, ttl_s: float, now: float) -> Operation | None:
+    """Return the row with ``owner`` holding the lease; None when another one does, or when it is not to be run.
+
+    A claim over the lease that another owner let run out while running counts as that owner's death.
+    """
+    if row.state not in _CLAIMABLE or (row.leased(now) and row.owner != owner):
+        return None
+    if row.state in _LEASED and row.owner is not None and row.owner != owner:
+        row = _died(row)
+    return evolve(
+        row,
+        state=transition(row.state, State.RUNNING),
+        owner=owner,
+        lease_until=now + ttl_s,
+        generation=row.generation + 1,
+        updated_at=now,
+    )
+
+
+def renewed(
+    row: Operation,
+    generation: int,
+    owner: str | None,
+    ttl_s: float,
+    now: float,
+    progress: tuple[int, int | None] | None,
+) -> Operation:
+    """Return the row with the lease extended; ``owner`` takes it back if it was swept up but not taken.
+
+    Raises:
+        Fenced: the lease is somebody else's, or nobody's by decision (paused, cancelled, ended).
+    """
+    _require(row, generation)
+    if row.owner is None:
+        if row.state is not State.QUEUED or owner is None:
+            raise Fenced(row.operation_id, generation, row.generation)
+        row = evolve(row, state=transition(row.state, State.RUNNING), owner=owner, deaths=max(0, row.deaths - 1))
+    return evolve(_progressed(row, progress), lease_until=now + ttl_s, updated_at=now)
+
+
+def recorded(row: Operation, generation: int, change: Change) -> Operation:
+    """Return the row with what its owner has to say.
+
+    Raises:
+        Fenced: the generation is stale.
+        IllegalTransition: no step leads from the row's state to the new one.
+    """
+    _require(row, generation)
+    # Its owner holds the generation, so it was running: queued can only mean that it was swept up meanwhile.
+    origin, state, verdict = row.state, change.state, change.verdict
+    if origin is State.QUEUED and state not in TRANSITIONS[State.QUEUED]:
+        origin = State.RUNNING
+    history = row.history if change.history is None else change.history
+    row = _without_verdict(_progressed(row, change.progress), state=transition(origin, state), history=history)
+    if verdict is not None:
+        row = _with_verdict(row, verdict)
+    if state in _WITHOUT_LEASE or not change.keep_lease:
+        row = evolve(row, owner=None, lease_until=None)
+    deaths = 0 if state is State.COMPLETE else row.deaths
+    return evolve(row, deaths=deaths, error=change.error, next_at=change.next_at, updated_at=change.now)
+
+
+def is_due(row: Operation, now: float) -> bool:
+    """Return whether a waiting or parked operation has reached its time and nobody holds it."""
+    waits = row.state in {State.WAITING, State.PARKED}
+    return waits and row.next_at is not None and row.next_at <= now and not row.leased(now)
+
+
+def is_expired(row: Operation, now: float) -> bool:
+    """Return whether an operation is said to run although nobody's lease on it is live."""
+    return row.state in _LEASED and not row.leased(now)
+
+
+def requeued(row: Operation, now: float) -> Operation:
+    """Return the row eligible again: its owner died, or its time has come. The generation stays, see the law above."""
+    if row.state in _LEASED:
+        row = _died(row)
+    return evolve(row, state=transition(row.state, State.QUEUED), owner=None, lease_until=None, updated_at=now)
+
+
+def condemned(row: Operation, now: float) -> Operation:
+    """Return the row failed because its owners keep dying; a late owner of it is fenced."""
+    row = _died(row) if row.state in _LEASED else row
+    return evolve(
+        _with_verdict(row, CRASH_LOOP),
+        state=transition(row.state, State.FAILED),
+        error=f"{row.deaths} owners were lost without progress",
+        next_at=None,
+        owner=None,
+        lease_until=None,
+        generation=row.generation + 1,
+        updated_at=now,
+    )
+
+
+def set_by_hand(row: Operation, state: State, now: float) -> Operation:
+    """Return the row as a person wants it while nobody runs it; QUEUED opens a fresh budget, whatever was before.
+
+    Raises:
+        IllegalTransition: no step leads there.
+    """
+    row = evolve(
+        row,
+        state=transition(row.state, state),
+        next_at=None,
+        owner=None,
+        lease_until=None,
+        generation=row.generation + 1,  # who let the lease run out and wakes up now is fenced
+        updated_at=now,
+    )
+    if state is State.QUEUED:
+        row = evolve(_without_verdict(row, state=state, history=row.history.fresh_budget(now)), deaths=0, error=None)
+    return row
+
+
+def _require(row: Operation, generation: int) -> None:
+    if row.generation != generation:
+        raise Fenced(row.operation_id, generation, row.generation)
+
+
+def _as_asked(row: Operation, spec: OperationSpec, now: float) -> Operation:
+    policy = spec.policy
+    asked = evolve(
+        row,
+        project=spec.project,
+        title=spec.title or row.title,
+        max_attempts=policy.max_attempts,
+        max_no_progress=policy.max_no_progress,
+        deadline_at=None if policy.deadline_s is None else row.history.started_at + policy.deadline_s,
+        args=spec.args,
+    )
+    return row if asked == row else evolve(asked, updated_at=now)
+
+
+def _died(row: Operation) -> Operation:
+    return evolve(row, deaths=row.deaths + 1, progress_at_death=row.progress_done)
+
+
+def _progressed(row: Operation, progress: tuple[int, int | None] | None) -> Operation:
+    if progress is None:
+        return row
+    done, total = progress
+    return evolve(
+        row,
+        progress_done=done,
+        progress_total=total,
+        deaths=0 if done > row.progress_at_death else row.deaths,
+        progress_at_death=min(row.progress_at_death, done),
+    )
+
+
+def _without_verdict(row: Operation, *, state: State, history: History) -> Operation:
+    return evolve(
+        row, state=state, history=history, category=None, code=None, message=None, condition=None, user_actions=()
+    )
+
+
+def _with_verdict(row: Operation, verdict: Verdict) -> Operation:
+    return evolve(
+        row,
+        category=verdict.category,
+        code=verdict.code,
+        message=verdict.message,
+        condition=verdict.condition,
+        user_actions=verdict.user_actions,
+    )

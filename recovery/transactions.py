@@ -1,0 +1,169 @@
+"""The journal's changes as synchronous functions on a connection, for use inside anybody's write function.
+
+They read a row, ask ``lifecycle`` for the next one, and write it. They must only be called in a transaction.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import sqlite3
+
+from recovery.lifecycle import Fenced, asked_again, begun, claimed, recorded, renewed
+from recovery.records import Change, Operation, OperationSpec, evolve
+from recovery.rows import operations, put_attempt, put_operation, read_operation
+from recovery.states import TERMINAL, State
+from recovery.work import after_commit, put_back
+
+__all__ = ["Transactions", "check_generation", "find_live", "new_id", "put_changed"]
+
+_LIVE = ", ".join(f"'{state.value}'" for state in State if state not in TERMINAL)
+_FIND_LIVE = f"WHERE kind = ? AND key = ? AND state IN ({_LIVE})"
+_ATTEMPTS_KEPT = 200
+_MOST_REV = 1 << 52  # beyond that it is a flipped bit
+
+
+def check_generation(conn: sqlite3.Connection, operation_id: str, generation: int) -> None:
+    """Refuse a write of an owner that has lost its lease: call it first, in the same write function.
+
+    Raises:
+        Fenced: another owner has taken over, or the row is gone and this process does not hold it either.
+    """
+    row = _held_row(conn, operation_id)
+    if row is None or row.generation != generation:
+        raise Fenced(operation_id, generation, None if row is None else row.generation)
+
+
+class Transactions:
+    """The changes an owner makes. It remembers the rows this process holds, so that they outlive the file."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self._held: dict[str, Operation] = {}
+        """As last committed, by id. Changed in the database thread only."""
+
+    def begin_in(self, conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, now: float) -> Operation:
+        """See ``Journal.begin``; ``fresh_id`` is used where the spec names none."""
+        row, changed = _begin(conn, spec, fresh_id, now)
+        return put_changed(conn, row) if changed else row
+
+    def begin_and_claim_in(
+        self, conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, *, owner: str, ttl_s: float, now: float
+    ) -> tuple[Operation, int | None]:
+        """See ``Journal.begin_and_claim``."""
+        row, changed = _begin(conn, spec, fresh_id, now)
+        taken = claimed(row, owner, ttl_s, now)
+        if taken is not None:
+            row = self._put_held(conn, taken)
+        elif changed:
+            row = put_changed(conn, row)
+        return row, None if taken is None else row.generation
+
+    def claim_in(
+        self, conn: sqlite3.Connection, operation_id: str, *, owner: str, ttl_s: float, now: float
+    ) -> int | None:
+        """See ``Journal.claim``."""
+        row = read_operation(conn, operation_id)
+        taken = None if row is None else claimed(row, owner, ttl_s, now)
+        return None if taken is None else self._put_held(conn, taken).generation
+
+    def renew_in(
+        self,
+        conn: sqlite3.Connection,
+        operation_id: str,
+        generation: int,
+        *,
+        ttl_s: float,
+        now: float,
+        progress: tuple[int, int | None] | None = None,
+    ) -> bool:
+        """See ``Journal.renew``."""
+        row = _held_row(conn, operation_id)
+        held = self._held.get(operation_id)
+        try:
+            if row is None:
+                return False
+            owner = None if held is None else held.owner
+            self._put_held(conn, renewed(row, generation, owner, ttl_s, now, progress))
+        except Fenced:
+            return False
+        return True
+
+    def record_in(self, conn: sqlite3.Connection, operation_id: str, generation: int, change: Change) -> Operation:
+        """See ``Journal.record``."""
+        row = _held_row(conn, operation_id)
+        if row is None:
+            raise Fenced(operation_id, generation)
+        row = self._put_held(conn, recorded(row, generation, change))
+        if change.attempt is not None:
+            put_attempt(conn, operation_id, change.attempt)
+            oldest = change.attempt.number - _ATTEMPTS_KEPT
+            if oldest > 0:
+                conn.execute("DELETE FROM attempts WHERE operation_id = ? AND number <= ?", (operation_id, oldest))
+        return row
+
+    def restore_in(self, conn: sqlite3.Connection) -> None:
+        """Put back the rows this process holds and that are missing, or that lost count of their generation."""
+        for held in list(self._held.values()):
+            row = read_operation(conn, held.operation_id)
+            if row is None:
+                rival = find_live(conn, held.kind, held.key)
+                if rival is None or not rival.leased(held.updated_at):
+                    put_changed(conn, held)
+            elif row.owner == held.owner and row.generation != held.generation:
+                # Our own claims, counted differently while the file was away: nobody else is concerned.
+                put_operation(conn, evolve(row, generation=held.generation))
+
+    def _put_held(self, conn: sqlite3.Connection, row: Operation) -> Operation:
+        row = put_changed(conn, row)
+        after_commit(conn, lambda: self._remember(row))
+        return row
+
+    def _remember(self, row: Operation) -> None:
+        if row.owner is None:
+            self._held.pop(row.operation_id, None)
+        else:
+            self._held[row.operation_id] = row
+
+
+def new_id() -> str:
+    """Return a new operation id: 10 characters that are easy to read out and to type."""
+    return base64.b32encode(secrets.token_bytes(7))[:10].decode().lower()
+
+
+def find_live(conn: sqlite3.Connection, kind: str, key: str) -> Operation | None:
+    """Return the operation of this kind and key that has not ended."""
+    for row in operations(conn, _FIND_LIVE, (kind, key)):
+        if row.kind == kind and row.key == key and row.state not in TERMINAL:
+            return row
+    return None
+
+
+def put_changed(conn: sqlite3.Connection, row: Operation) -> Operation:
+    """Write a row under the next ``rev`` and return it as it is now."""
+    newest = conn.execute("SELECT max(rev) FROM operations").fetchone()[0] or 0
+    row = evolve(row, rev=1 + (newest if newest < _MOST_REV else row.rev))
+    put_operation(conn, row)
+    return row
+
+
+def _begin(conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, now: float) -> tuple[Operation, bool]:
+    row = find_live(conn, spec.kind, spec.key)
+    if row is None and spec.operation_id is not None:
+        row = read_operation(conn, spec.operation_id)
+        if row is not None and (row.kind, row.key) != (spec.kind, spec.key):
+            msg = f"operation {spec.operation_id} is {row.kind} of {row.key!r}, not {spec.kind} of {spec.key!r}"
+            raise ValueError(msg)
+    if row is None:
+        return begun(spec, spec.operation_id or fresh_id, now), True
+    again = asked_again(row, spec, now)
+    return again, again is not row
+
+
+def _held_row(conn: sqlite3.Connection, operation_id: str) -> Operation | None:
+    row = read_operation(conn, operation_id)
+    if row is None:
+        # Damaged on disk, perhaps, while its owner lives: then this process knows it.
+        put_back(conn)
+        row = read_operation(conn, operation_id)
+    return row
