@@ -291,13 +291,23 @@ def test_the_longest_wait_and_the_smallest_limit_are_the_gravest_of_their_action
     [
         ([network.NAME_NOT_FOUND, network.NAME_NOT_FOUND], network.OFFLINE),
         ([network.NAME_NOT_FOUND, network.DNS, network.NETWORK_UNREACHABLE], network.OFFLINE),
-        ([network.NAME_NOT_FOUND], network.OFFLINE),
+        ([network.NAME_NOT_FOUND], None),
+        ([network.NETWORK_UNREACHABLE], network.OFFLINE),
         ([network.OFFLINE, network.NAME_NOT_FOUND], network.OFFLINE),
         ([network.NAME_NOT_FOUND, origin.NOT_FOUND], None),
         ([network.CONNECTION], None),
         ([], None),
     ],
-    ids=["all unknown", "all unreachable", "the only host", "offline already", "one answers", "refused", "none"],
+    ids=[
+        "all unknown",
+        "all unreachable",
+        "one mistyped name",
+        "one without a way",
+        "offline already",
+        "one answers",
+        "refused",
+        "none",
+    ],
 )
 def test_only_all_hosts_together_show_that_the_computer_is_offline(
     newest: list[Verdict], expected: Verdict | None

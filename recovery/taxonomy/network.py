@@ -143,17 +143,17 @@ WEB_PAGE = Verdict(
     user_actions=SIGN_IN,
 )
 
-_NETWORK_TROUBLE = frozenset({"name-not-found", "name-lookup-failed", "network-unreachable"})
+_NO_NETWORK = frozenset({OFFLINE.code, NETWORK_UNREACHABLE.code})
+_NO_NAME = frozenset({NAME_NOT_FOUND.code, DNS.code})
 
 
 def offline_verdict(newest: Iterable[Verdict]) -> Verdict | None:
-    """Return ``OFFLINE`` if the newest verdict of every host tried says that its name or network cannot be reached.
+    """Return ``OFFLINE`` if the newest verdict of every host tried (one each) says that it cannot even be looked up.
 
-    One exception cannot tell a mistyped name from a laptop without network (both are EAI_NONAME); all hosts together
-    can. An empty or mixed set returns None.
+    One exception cannot tell a mistyped name from a laptop without network (both are EAI_NONAME); several hosts
+    together can. A single host counts only if it is the network itself that is unreachable.
     """
-    verdicts = list(newest)
-    offline = bool(verdicts) and all(
-        verdict.category is Category.OFFLINE or verdict.code in _NETWORK_TROUBLE for verdict in verdicts
-    )
-    return OFFLINE if offline else None
+    codes = [verdict.code for verdict in newest]
+    if not codes or not set(codes) <= _NO_NETWORK | _NO_NAME:
+        return None
+    return OFFLINE if len(codes) > 1 or codes[0] in _NO_NETWORK else None
