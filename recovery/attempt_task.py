@@ -1,0 +1,119 @@
+"""One attempt in a task of its own: limited in time, stoppable, and never a surprise to whoever waits for it.
+
+Not a judge: what the attempt raised is handed on as it is, only our own limits are told apart from everybody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from recovery.control import Attempt
+from recovery.records import AttemptRecord
+from recovery.states import State
+from recovery.verdict import Verdict
+
+__all__ = ["AttemptTask", "Limit", "Outcome"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("recovery.supervisor")
+
+_left_behind: set[asyncio.Task[Any]] = set()
+"""Attempts that did not end when told to; kept so that they are not collected while they run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many seconds an attempt may take, and what is raised when they are over."""
+
+    seconds: float
+    error: Callable[[], TimeoutError]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """How an attempt ended. Without ``error`` the value counts, None included."""
+
+    value: T | None = None
+    error: BaseException | None = None
+
+
+class AttemptTask(Generic[T]):
+    """Runs ``call(attempt)``. ``started_at`` is seconds since the epoch."""
+
+    def __init__(
+        self,
+        call: Callable[[Attempt], Awaitable[T]],
+        attempt: Attempt,
+        *,
+        limit: Limit | None,
+        started_at: float,
+        when_done: Callable[[object], None],
+    ) -> None:
+        """Start the task; ``when_done`` is called when it has ended."""
+        self.attempt = attempt
+        self.started_at = started_at
+        self.progress_from = attempt.done
+        self._task = asyncio.get_running_loop().create_task(_guarded(call, attempt, limit))
+        self._task.add_done_callback(when_done)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._task.done()
+
+    async def stop(self, *, within_s: float) -> None:
+        """Cancel it and wait for its clean-up, but not longer than ``within_s`` seconds of real time."""
+        if self._task.done():
+            return
+        self._task.cancel()
+        await asyncio.wait((self._task,), timeout=within_s)
+        if not self._task.done():
+            log.error("attempt-ignores-cancellation", extra={"operation_id": self.attempt.operation_id})
+            _left_behind.add(self._task)
+            self._task.add_done_callback(_left_behind.discard)
+            self._task.cancel()
+
+    def record(
+        self, state: State, *, ended_at: float, verdict: Verdict | None, error: str | None, delay_s: float | None
+    ) -> AttemptRecord:
+        """Return what the journal keeps of it; ``state`` is the one it led to."""
+        return AttemptRecord(
+            number=self.attempt.number,
+            started_at=self.started_at,
+            ended_at=ended_at,
+            progress_from=self.progress_from,
+            progress_to=self.attempt.done,
+            outcome=state.value,
+            category=None if verdict is None else verdict.category,
+            error=error,
+            delay_s=delay_s,
+        )
+
+    @property
+    def outcome(self) -> Outcome[T]:
+        """How it ended; one that was left behind, or cancelled before its first step, ended by cancellation."""
+        if not self._task.done() or self._task.cancelled():
+            return Outcome(error=asyncio.CancelledError())
+        return self._task.result()
+
+
+async def _guarded(call: Callable[[Attempt], Awaitable[T]], attempt: Attempt, limit: Limit | None) -> Outcome[T]:
+    try:
+        if limit is None:
+            return Outcome(value=await call(attempt))
+        async with asyncio.timeout(limit.seconds) as scope:
+            return Outcome(value=await call(attempt))
+    except TimeoutError as exc:
+        if limit is None or not scope.expired():
+            return Outcome(error=exc)  # the attempt's own timeouts are its own business
+        late = limit.error()
+        late.__cause__ = exc
+        return Outcome(error=late)
+    except BaseException as exc:  # noqa: BLE001 - the edge of the attempt's task: a KeyboardInterrupt that left a task
+        # would stop the event loop before the row says "paused"; the run raises it when it does.
+        return Outcome(error=exc)

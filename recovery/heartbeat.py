@@ -1,0 +1,90 @@
+"""One task per supervisor that keeps the leases of everything it runs and brings it the commands others have posted.
+
+It lives only while something runs, writes only when a lease needs renewal, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from recovery.clock import Clock
+from recovery.control import Control
+from recovery.logbook import JournalPort, Logbook, StoreEdge
+
+__all__ = ["Beating", "Heartbeat"]
+
+log = logging.getLogger("recovery.supervisor")
+
+_POLL_S = 0.5
+
+
+class Beating(Protocol):
+    """What the heartbeat needs of a run."""
+
+    book: Logbook
+    control: Control
+
+    async def renew(self) -> bool:
+        """Extend the lease; False once another owner has it."""
+
+    def lose(self) -> None:
+        """Learn that another owner has the lease."""
+
+
+class Heartbeat:
+    """Renews leases after a third of their life and looks for commands twice a second, for all runs together."""
+
+    def __init__(self, journal: JournalPort, edge: StoreEdge, clock: Clock, *, ttl_s: float) -> None:
+        """``ttl_s``: life of a lease, seconds."""
+        self._journal = journal
+        self._edge = edge
+        self._clock = clock
+        self._every_s = ttl_s / 3
+        self._due: dict[Beating, float] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, run: Beating) -> None:
+        """Care for a run that has just taken its lease."""
+        self._due[run] = self._clock.monotonic() + self._every_s
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._beat(), name="recovery heartbeat")
+            self._task.add_done_callback(self._ended)
+
+    def discard(self, run: Beating) -> None:
+        """Forget a run; the task ends with the last one."""
+        self._due.pop(run, None)
+        if not self._due and self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _beat(self) -> None:
+        while True:
+            await self._clock.sleep(min(_POLL_S, self._every_s))
+            await self._bring_commands()
+            now = self._clock.monotonic()
+            due = [run for run, at in self._due.items() if at <= now]
+            if due:
+                # Together: the journal makes one commit of what arrives together.
+                await asyncio.gather(*(self._renew(run) for run in due))
+
+    async def _bring_commands(self) -> None:
+        runs = {run.book.operation.operation_id: run for run in self._due}
+        for command in await self._edge.ask(self._journal.take_commands(list(runs))) or ():
+            run = runs.get(command.operation_id)
+            if run is None or not run.control.obey(command.name):
+                log.warning("command-not-understood", extra={"command": command.name})
+
+    async def _renew(self, run: Beating) -> None:
+        if not await run.renew():
+            run.lose()
+        elif run in self._due:
+            self._due[run] = self._clock.monotonic() + self._every_s
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._task is task:
+            self._task = None
+        if not task.cancelled() and task.exception() is not None:
+            # Leases run out now and others may take over; generations keep that safe, but it is a defect of ours.
+            log.error("heartbeat-died", exc_info=task.exception())

@@ -1,0 +1,37 @@
+"""An exception as one line that may be stored and shown: without line breaks, control characters, or secrets in URLs.
+
+A net, not a proof: it hides what has the form of a secret (user info, query values, ``token=...``, ``Authorization:``).
+Programs that know their own secrets pass a stricter ``describe`` to the supervisor.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["describe"]
+
+_LONGEST = 300
+_LONGEST_READ = 4000
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"<>]*@")
+_QUERY = re.compile(r"([?&][^\s=&'\"<>]{1,200}=)[^\s&'\"<>),\]}]+")
+_NAMED = re.compile(
+    r"(?i)\b((?:(?:access|refresh|id|auth|session)[_-]?)?token|api[_-]?key|(?:client[_-]?)?secret|passw(?:or)?d|signature"
+    r"|(?:proxy-)?authorization|(?:set-)?cookie)(['\"]?\s{0,3}[:=]\s{0,3})(?:(?:bearer|basic|token)\s+)?[^\s,;&)}\]]+"
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}")
+
+
+def describe(exc: BaseException) -> str:
+    """Return ``TypeName: message`` on one line of at most 300 characters; never raises."""
+    try:
+        text = str(exc)
+    except Exception:  # noqa: BLE001 - a stranger's __str__ must not turn one failure into two
+        text = "(its message cannot be read)"
+    text = text[:_LONGEST_READ]
+    text = _USER.sub(r"\1", text)
+    text = _NAMED.sub(r"\1\2***", text)
+    text = _BEARER.sub(r"\1 ***", text)
+    text = " ".join(_QUERY.sub(r"\1***", text).split())
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    line = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."

@@ -1,0 +1,212 @@
+"""Runs operations to their end: claims the lease, makes attempts, judges failures, waits or parks, tries again.
+
+One for one: every ``run`` is on its own, and a failure of one never touches another (``asyncio.TaskGroup`` does the
+reverse). What is run does not know that it is retried. It knows nothing of HTTP or files, and it is no scheduler: it
+runs what it is given now, and what a former process left behind somebody has to give it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from recovery.admission import Admission
+from recovery.classify import Classifier
+from recovery.clock import Clock, SystemClock
+from recovery.control import Attempt, Control, Wish
+from recovery.endings import (
+    AttemptTimedOut,
+    CrashLooping,
+    LeaseHeld,
+    OperationCancelled,
+    OperationDeferred,
+    OperationEnded,
+    OperationPaused,
+)
+from recovery.events import HealthEvent, OperationEvent
+from recovery.heartbeat import Heartbeat
+from recovery.hostgates import HostGates
+from recovery.lifecycle import Fenced
+from recovery.logbook import Entry, JournalPort, Logbook, StoreEdge
+from recovery.policy import DeadlineExceeded
+from recovery.records import OperationSpec
+from recovery.redaction import describe
+from recovery.run import Means, Run
+from recovery.states import State
+from recovery.verdict import Condition
+
+__all__ = [
+    "Attempt",
+    "AttemptTimedOut",
+    "Control",
+    "CrashLooping",
+    "DeadlineExceeded",
+    "Fenced",
+    "JournalPort",
+    "LeaseHeld",
+    "OperationCancelled",
+    "OperationDeferred",
+    "OperationEnded",
+    "OperationPaused",
+    "Supervisor",
+    "Wish",
+]
+
+T = TypeVar("T")
+
+log = logging.getLogger("recovery.supervisor")
+
+
+class Supervisor:
+    """Runs any number of operations in one event loop; make one per loop and share it."""
+
+    def __init__(  # noqa: PLR0913 - keyword-only, and each has a default that is right for most
+        self,
+        journal: JournalPort | None = None,
+        *,
+        classifier: Classifier | None = None,
+        clock: Clock | None = None,
+        draw: Callable[[], float] = random.random,
+        owner: str | None = None,
+        on_event: Callable[[OperationEvent], None] | None = None,
+        on_health: Callable[[HealthEvent], None] | None = None,
+        lease_ttl_s: float = 15.0,
+        gates: HostGates | None = None,
+        watchers: Mapping[Condition, Callable[[], Awaitable[bool]]] | None = None,
+        max_concurrent: int | None = None,
+        longest_wait_s: float = math.inf,
+        describe: Callable[[BaseException], str] = describe,
+    ) -> None:
+        """Nothing is opened and no task is started.
+
+        ``journal`` None keeps everything in memory and writes nothing. ``draw`` gives the jitter, a number in [0, 1).
+        ``owner`` must be another for each process that ever lived; the default is. ``on_event`` is called in the event
+        loop after the store accepted what it tells; ``on_health`` when the store begins to fail, and when it works
+        again. ``watchers`` say whether the condition of parked operations holds; without one an attempt finds out.
+        ``max_concurrent`` attempts are made at once; waiting and parked operations do not count. A wait longer than
+        ``longest_wait_s`` raises OperationDeferred instead (0 for a worker that must not sleep). ``describe`` turns an
+        exception into the redacted line that is stored and shown.
+
+        Raises:
+            ValueError: a number that makes no sense.
+        """
+        if not lease_ttl_s > 0 or not longest_wait_s >= 0 or (max_concurrent is not None and max_concurrent < 1):
+            raise ValueError("lease_ttl_s must be above 0, longest_wait_s at least 0, max_concurrent at least 1")
+        self.owner = owner or f"{os.getpid()}-{secrets.token_hex(6)}"
+        self._journal = journal
+        self._clock = clock or SystemClock()
+        self._on_event = on_event
+        self._lease_ttl_s = lease_ttl_s
+        self._gates = gates
+        self._slots = None if max_concurrent is None else asyncio.Semaphore(max_concurrent)
+        self._edge = StoreEdge(self._clock, on_health)
+        self._means = Means(
+            clock=self._clock,
+            classifier=classifier or Classifier(),
+            draw=draw,
+            describe=describe,
+            watchers=dict(watchers or {}),
+            heartbeat=None if journal is None else Heartbeat(journal, self._edge, self._clock, ttl_s=lease_ttl_s),
+            tell=self._tell,
+            longest_wait_s=longest_wait_s,
+        )
+        self._runs: dict[tuple[str, str], tuple[Run[Any], asyncio.Task[Any] | None]] = {}
+
+    def __repr__(self) -> str:
+        """Show who it is and how much it does."""
+        return f"<Supervisor {self.owner}: {len(self._runs)} running>"
+
+    def statistics(self) -> dict[str, int]:
+        """Return how many operations of each state it has in hand."""
+        counts: dict[str, int] = {}
+        for run, _ in self._runs.values():
+            state = run.book.operation.state.value
+            counts[state] = counts.get(state, 0) + 1
+        return counts
+
+    async def run(
+        self,
+        spec: OperationSpec,
+        attempt: Callable[[Attempt], Awaitable[T]],
+        *,
+        control: Control | None = None,
+        host: str | None = None,
+        on_give_up: Callable[[BaseException], Awaitable[bool]] | None = None,
+    ) -> T:
+        """Call ``attempt`` until it returns, and return what it returned.
+
+        ``control`` pauses, cancels or hurries this run; commands that others post to the journal act through it.
+        ``host`` names the gate to ask before each attempt. ``on_give_up`` is awaited with the last exception before the
+        operation is recorded as failed: the place to undo, and to return False; True says that there is another way,
+        which is tried at once with a fresh budget.
+
+        An asyncio cancellation stops the attempt, records ``paused``, frees the lease and goes on its way, within a
+        second.
+
+        Raises:
+            Exception: the attempt's last one, when the policy gives up; ``control.verdict`` says why.
+            OperationPaused, OperationCancelled: asked for through ``control``.
+            OperationDeferred: the next attempt is further away than ``longest_wait_s``.
+            LeaseHeld: another owner, or another run of this supervisor, has the operation.
+            CrashLooping: its owners died three times running it; ``control.retry_now()`` before the run tries again.
+            DeadlineExceeded: the policy's deadline passed during an attempt.
+            Fenced: the lease was lost while it ran.
+            TypeError, ValueError: the journal cannot store what ``spec`` says.
+        """
+        identity = (spec.kind, spec.key)
+        other = self._runs.get(identity)
+        if other is not None:
+            # The journal would let us in: for it we are one owner.
+            raise LeaseHeld(other[0].book.operation)
+        now = self._clock.time()
+        book = Logbook(self._journal, self._edge, spec, owner=self.owner, ttl_s=self._lease_ttl_s, now=now)
+        admission = Admission(self._slots, self._gates, self._edge, host=host)
+        run = Run(self._means, book, attempt, control=control or Control(), admission=admission, on_give_up=on_give_up)
+        self._runs[identity] = (run, asyncio.current_task())
+        try:
+            return await run.drive()
+        finally:
+            del self._runs[identity]
+
+    async def close(self) -> None:
+        """Pause what still runs and wait for it: each ``run`` raises OperationPaused."""
+        runs = list(self._runs.values())
+        for run, _ in runs:
+            run.control.pause()
+        tasks = {task for _, task in runs if task is not None and task is not asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _tell(self, control: Control, book: Logbook, previous: State | None, entry: Entry | None) -> None:
+        operation = book.operation
+        control.state = operation.state
+        if self._on_event is None:
+            return
+        history = operation.history
+        event = OperationEvent(
+            operation_id=operation.operation_id,
+            kind=operation.kind,
+            key=operation.key,
+            project=operation.project,
+            state=operation.state,
+            previous=previous,
+            attempt=history.attempts + (operation.state is State.RUNNING),
+            max_attempts=book.spec.policy.max_attempts,
+            no_progress=history.no_progress,
+            delay_s=None if entry is None else entry.wait_s,
+            next_retry_at=None if entry is None else entry.next_at,
+            verdict=None if entry is None else entry.verdict,
+            error=None if entry is None else entry.error,
+            ts=operation.updated_at,
+            rev=operation.rev,
+        )
+        try:
+            self._on_event(event)
+        except Exception:  # an observer's code must not fail what it observes
+            log.exception("observer-failed", extra={"operation_id": operation.operation_id})
