@@ -400,13 +400,19 @@ def test_a_wrong_environment_is_named() -> None:
 def test_orders_join_links_lists_and_header_files() -> None:
     """Entries of a list override what the command line says for all."""
     files = {
-        "list": "https://a/2\thttps://b/2\n  out=two\n  dir=elsewhere\n  header=A: 3\nhttps://a/3\n",
+        "list": "https://a/2\thttps://b/2\n  out=sub/two\n  dir=elsewhere\n  header=A: 3\nhttps://a/3\n",
         "secrets": "A: 2\n",
     }
     arguments = parse(["get", "https://a/1", "-d", "here", "-i", "list", "-H", "A: 1", "-H", "@secrets"], {})
     expected = [
         Order(url="https://a/1", directory="here", headers={"A": "2"}),
-        Order(url="https://a/2", mirrors=("https://b/2",), dest="two", directory="elsewhere", headers={"A": "3"}),
+        Order(
+            url="https://a/2",
+            mirrors=("https://b/2",),
+            dest="two",
+            directory="elsewhere/sub",
+            headers={"A": "3"},
+        ),
         Order(url="https://a/3", directory="here", headers={"A": "2"}),
     ]
     assert expected == orders_of(arguments, files.__getitem__)

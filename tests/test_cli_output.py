@@ -192,9 +192,9 @@ def test_kept_lines_name_a_few_and_then_all() -> None:
 NAMES = [
     ({}, "model.bin"),
     ({"filename": ""}, "model.bin"),
-    ({"filename": "", "dest": "", "url": "https://h/a/b%20c.bin?x"}, "b c.bin"),
-    ({"filename": "", "dest": "", "url": "https://h/"}, "h"),
-    ({"filename": "", "dest": "", "url": ""}, "d1"),
+    ({"filename": "", "dest": "/the/folder", "url": "https://h/a/b%20c.bin?x"}, "b c.bin"),
+    ({"filename": "", "url": "https://h/"}, "h"),
+    ({"filename": "", "url": ""}, "d1"),
     ({"filename": "a\x1b[2Jb\u202etxt"}, "a\\x1b[2Jb\\u202etxt"),
 ]
 

@@ -45,6 +45,7 @@ class Arguments:
     connections: int = 4
     retries: int | None = None
     retry_max_time: float | None = None
+    stall_timeout: float = 30.0
     limit_rate: int | None = None
     wait: bool = False
     progress: str = "auto"
@@ -200,6 +201,12 @@ def _add_running(parser: _Parser) -> None:
     )
     group.add_argument(
         "--retry-max-time", type=_checked(parse_duration), metavar="S", help="give up after this long (default 24h)"
+    )
+    group.add_argument(
+        "--stall-timeout",
+        type=_checked(parse_duration),
+        metavar="S",
+        help="drop a connection that sends nothing for this long, and ask again (default 30s)",
     )
     group.add_argument(
         "--limit-rate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ def options_of(arguments: Arguments) -> Options:
     """Return how each download runs."""
     return Options(
         connections=arguments.connections,
+        stall_timeout_s=arguments.stall_timeout,
         wait_for_space=arguments.wait,
         restart=arguments.restart,
         no_clobber=arguments.no_clobber,
@@ -62,6 +64,7 @@ class Get:
         refused: list[Outcome] = []
         for order in self._orders:
             try:
+                await asyncio.to_thread(_make_folder, order)
                 handles.append(self._start(manager, order))
             except (DownloadError, OSError) as error:
                 refused.append(Outcome(view=_view(order, self._arguments), error=error))
@@ -93,6 +96,15 @@ def _view(order: Order, arguments: Arguments) -> DownloadView:
         dest=str(dest) if order.dest else "",
         filename=dest.name if order.dest else "",
     )
+
+
+def _make_folder(order: Order) -> None:
+    """A folder that was named as one (``-d``, ``dir=``, ``out=a/b``) is made, as wget and aria2 do; raises OSError.
+
+    The folder in ``-o a/b`` is not: there a wrong one is a typing error more often than not.
+    """
+    if order.directory is not None:
+        Path(order.directory).mkdir(parents=True, exist_ok=True)
 
 
 def read_text(name: str) -> str:

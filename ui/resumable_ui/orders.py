@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from resumable_ui.arguments import Arguments, UsageError
 from resumable_ui.inputs import parse_header_lines
-from resumable_ui.listfile import parse_list
+from resumable_ui.listfile import ListEntry, parse_list
 
 ReadText = Callable[[str], str]
 """Returns the text of a named file, ``-`` for stdin; raises OSError."""
@@ -45,18 +46,24 @@ def orders_of(arguments: Arguments, read_text: ReadText) -> list[Order]:
         except ValueError as error:
             msg = f"resumable get: {_shown(name)}: {error}"
             raise UsageError(msg) from None
-        orders += [
-            Order(
-                url=entry.urls[0],
-                dest=entry.out,
-                directory=entry.directory or arguments.directory,
-                mirrors=entry.urls[1:],
-                headers={**headers, **entry.headers},
-                sha256=entry.sha256,
-            )
-            for entry in entries
-        ]
+        orders += [_listed(entry, arguments.directory, headers) for entry in entries]
     return orders
+
+
+def _listed(entry: ListEntry, directory: str | None, headers: Mapping[str, str]) -> Order:
+    """An order from a list; folders in its name (``out=a/b.bin``) become part of the directory."""
+    directory = entry.directory or directory
+    dest = None if entry.out is None else PurePath(entry.out)
+    if dest is not None and len(dest.parts) > 1:
+        directory = str(PurePath(directory or ".") / dest.parent)
+    return Order(
+        url=entry.urls[0],
+        dest=None if dest is None else dest.name,
+        directory=directory,
+        mirrors=entry.urls[1:],
+        headers={**headers, **entry.headers},
+        sha256=entry.sha256,
+    )
 
 
 def _headers(arguments: Arguments, read_text: ReadText) -> dict[str, str]:

@@ -24,11 +24,9 @@ if TYPE_CHECKING:
 
 
 def name_of(view: DownloadView) -> str:
-    """Return what to call a download: its file name, else the end of its link."""
+    """Return what to call a download: its file name, and while that is not known the end of its link."""
     if view.filename:
         return one_line(view.filename)
-    if view.dest:
-        return one_line(view.dest.rstrip("/").rpartition("/")[2])
     parts = urlsplit(view.url)
     return one_line(unquote(parts.path.rstrip("/").rpartition("/")[2]) or parts.netloc or view.url or view.download_id)
 
