@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -33,9 +33,9 @@ def origin() -> Iterator[Origin]:
         yield server
 
 
-def get(*words: str | Path, cwd: Path, **extra: str) -> Ended:
+def get(*words: str | Path, cwd: Path) -> Ended:
     """Run `resumable get` with a state file in ``cwd``."""
-    return run("get", *words, "--state", "state.db", cwd=cwd, **extra)
+    return run("get", *words, "--state", "state.db", cwd=cwd)
 
 
 def without_traceback(ended: Ended) -> None:
@@ -172,7 +172,7 @@ def test_a_wrong_digest_is_never_a_finished_file(tmp_path: Path, origin: Origin)
     without_traceback(ended)
 
 
-BROKEN_STATES = {
+BROKEN_STATES: dict[str, Callable[[Path], object]] = {
     "garbage": lambda path: path.write_bytes(b"this is no database " * 1000),
     "newer": lambda path: newer(path),
     "folder": lambda path: path.mkdir(),
