@@ -1,4 +1,4 @@
-"""Public fakes for the tests of programs that use this package: time that only moves when told to."""
+"""Public fakes for the tests of programs that use this package: time that moves when told to, a journal in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import heapq
 from itertools import count
 
-__all__ = ["FakeClock"]
+from recovery.memory_journal import MemoryJournal
+
+__all__ = ["FakeClock", "MemoryJournal"]
 
 _TURNS = 32
 """Event-loop turns granted to whoever was woken before time moves on: enough for a chain of awaits that are ready."""
