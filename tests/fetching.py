@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resumable.errors import DownloadError
-from resumable.ports import Fetch, Hop, Transport
+from resumable.ports import Fetch, Hop, Response, Transport
 
 
 def ask(url: str, *, range: tuple[int, int | None] | None = None, **changes: Any) -> Fetch:  # noqa: A002
@@ -43,17 +43,25 @@ class Outcome:
 async def fetch(transport: Transport, request: Fetch) -> Outcome:
     """Read the answer to its end, whatever that is. An exception that is no DownloadError gets through: it is a bug."""
     outcome = Outcome()
-    blocks: list[bytes] = []
     try:
         async with transport.fetch(request) as response:
             outcome.status, outcome.headers = response.status, response.headers
             outcome.url, outcome.hops = response.url, tuple(response.hops)
-            while block := await response.read():
-                blocks.append(block)
+            outcome.body, outcome.error = await drain(response)
     except DownloadError as error:
         outcome.error = error
-    outcome.body = b"".join(blocks)
     return outcome
+
+
+async def drain(response: Response) -> tuple[bytes, DownloadError | None]:
+    """Read what is left of a body; return it and how it failed, if it did."""
+    blocks: list[bytes] = []
+    try:
+        while block := await response.read():
+            blocks.append(block)
+    except DownloadError as error:
+        return b"".join(blocks), error
+    return b"".join(blocks), None
 
 
 def secrets_in(error: BaseException, *secrets: str) -> list[str]:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import socket
 import ssl
 import sys
@@ -32,12 +31,24 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from tests.origin_answer import Seen, answer
+from tests.origin_answer import Seen, answer, http_date
 from tests.origin_behaviour import Behaviour, End, Framing, Gzip, Ranges, Validator
 from tests.origin_content import Content, FixedContent
 from tests.origin_wire import GONE, Hang, Wire
 
-__all__ = ["Behaviour", "Content", "End", "FixedContent", "Framing", "Gzip", "Origin", "Ranges", "Seen", "Validator"]
+__all__ = [
+    "Behaviour",
+    "Content",
+    "End",
+    "FixedContent",
+    "Framing",
+    "Gzip",
+    "Origin",
+    "Ranges",
+    "Seen",
+    "Validator",
+    "http_date",
+]
 
 _RECORD = "/-/requests"
 """Where a client in another process reads the record, as JSON."""
@@ -70,7 +81,7 @@ class Origin:
         """TCP connections accepted so far."""
         self._changed = threading.Condition()
         self._released = threading.Event()
-        self._key = os.urandom(16)
+        self._valid_since = 0.0
         self._listener: socket.socket | None = None
         self._listen(port)
 
@@ -101,8 +112,8 @@ class Origin:
             place.behaviour, place.script = behaviour, ()
 
     def expire_links(self) -> None:
-        """Make every signed link given out so far invalid."""
-        self._key = os.urandom(16)
+        """Make every signed link to this origin that was given out so far invalid."""
+        self._valid_since = time.time()
 
     # -- where ---------------------------------------------------------------------------------------------------
 
@@ -262,7 +273,7 @@ class Origin:
             released = self._released
             self._changed.notify_all()
         try:
-            found = partial(answer, seen, place.content, behaviour, self._key)
+            found = partial(answer, seen, place.content, behaviour, self._valid_since)
             return wire.respond(seen, found, behaviour, released, request)
         finally:
             with self._changed:

@@ -78,25 +78,33 @@ class Answer:
             yield memoryview(self.suffix)
 
 
-def sign(path: str, ttl_s: float, key: bytes) -> str:
-    """Return the query of a link to ``path`` that is valid for ``ttl_s`` seconds."""
-    expires = f"{time.time() + ttl_s:.3f}"
-    return f"expires={expires}&signature={_mac(path, expires, key)}"
+def http_date(from_now_s: float) -> str:
+    """Return a date as HTTP writes it, so many seconds from now."""
+    return formatdate(time.time() + from_now_s, usegmt=True)
 
 
-def _mac(path: str, expires: str, key: bytes) -> str:
-    return hmac.new(key, f"{path} {expires}".encode(), hashlib.sha256).hexdigest()
+def sign(path: str, ttl_s: float) -> str:
+    """Return the query of a link to ``path``, at any origin of the tests, that is valid for ``ttl_s`` seconds."""
+    now = time.time()
+    issued, expires = f"{now:.6f}", f"{now + ttl_s:.6f}"
+    return f"issued={issued}&expires={expires}&signature={_mac(path, issued, expires)}"
 
 
-def _signature_holds(seen: Seen, key: bytes) -> bool:
-    query = parse_qs(seen.target.partition("?")[2])
-    expires, signature = query.get("expires", ["0"])[0], query.get("signature", [""])[0]
-    return time.time() <= float(expires) and hmac.compare_digest(signature, _mac(seen.path, expires, key))
+def _mac(*signed: str) -> str:
+    return hmac.new(b"tests", " ".join(signed).encode(), hashlib.sha256).hexdigest()
 
 
-def answer(seen: Seen, content: Content, behaviour: Behaviour, key: bytes) -> Answer:
-    """Return what ``behaviour`` answers to ``seen``."""
-    found = _decide(seen, content, behaviour, key)
+def _signature_holds(seen: Seen, valid_since: float) -> bool:
+    query = {name: values[0] for name, values in parse_qs(seen.target.partition("?")[2]).items()}
+    issued, expires = query.get("issued", "0"), query.get("expires", "0")
+    if query.get("signature") != _mac(seen.path, issued, expires):
+        return False
+    return valid_since < float(issued) and time.time() <= float(expires)
+
+
+def answer(seen: Seen, content: Content, behaviour: Behaviour, valid_since: float = 0.0) -> Answer:
+    """Return what ``behaviour`` answers to ``seen``; links signed before ``valid_since`` (epoch) have expired."""
+    found = _decide(seen, behaviour.content or content, behaviour, valid_since)
     if behaviour.retry_after is not None:
         found.headers["Retry-After"] = str(behaviour.retry_after)
     for name, value in behaviour.headers.items():
@@ -106,16 +114,16 @@ def answer(seen: Seen, content: Content, behaviour: Behaviour, key: bytes) -> An
     return found
 
 
-def _decide(seen: Seen, content: Content, behaviour: Behaviour, key: bytes) -> Answer:
+def _decide(seen: Seen, content: Content, behaviour: Behaviour, valid_since: float) -> Answer:
+    if behaviour.login is not None and seen.headers.get("authorization") != behaviour.login:
+        return _plain(401, b"log in", {"WWW-Authenticate": 'Basic realm="origin"'})
     if behaviour.location is not None:
         where = behaviour.location
         if behaviour.location_ttl_s is not None:
             path = "/" + where.split("://")[-1].partition("/")[2]
-            where += "?" + sign(path, behaviour.location_ttl_s, key)
+            where += "?" + sign(path, behaviour.location_ttl_s)
         return _plain(behaviour.status or 302, behaviour.body, {"Location": where})
-    if behaviour.login is not None and seen.headers.get("authorization") != behaviour.login:
-        return _plain(401, b"log in", {"WWW-Authenticate": 'Basic realm="origin"'})
-    if behaviour.signed and not _signature_holds(seen, key):
+    if behaviour.signed and not _signature_holds(seen, valid_since):
         return _plain(403, b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>")
     if behaviour.html:
         return _plain(200, PAGE, {"Content-Type": "text/html; charset=utf-8"})

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from tests.origin_content import Content
+
 
 class Ranges(StrEnum):
     """What becomes of a ``Range`` header."""
@@ -69,6 +71,8 @@ class Behaviour:
     status: int | None = None
     """Answer with this status and ``body`` instead of the content."""
     body: bytes = b""
+    content: Content | None = None
+    """This content instead of the path's: ``script=[Behaviour()] * 3`` before it replaces the object at request 4."""
     headers: Mapping[str, str | None] = field(default_factory=dict)
     """Laid over the headers; None takes one away."""
     retry_after: int | str | None = None

@@ -10,9 +10,11 @@ A server that is not installed skips the test with the reason; under ``CI=true``
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -40,6 +42,12 @@ class Server:
     port: int
     scheme: str = "http"
     process: subprocess.Popen[bytes] | None = None
+
+    def kill(self) -> None:
+        """End it and all its workers with SIGKILL, as the out-of-memory killer would."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def url(self, path: str = "/", *, host: str = HOST) -> str:
         """Return the address of ``path``."""
@@ -199,6 +207,7 @@ def _running(root: Path, command: Callable[[Path, int], Sequence[str]], *, schem
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                start_new_session=True,
             )
         try:
             _wait_until_it_listens(process, port, home / "output")
@@ -210,6 +219,8 @@ def _running(root: Path, command: Callable[[Path, int], Sequence[str]], *, schem
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # workers that outlived their master
 
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, output: Path) -> None:
