@@ -1,1 +1,3 @@
-"""Measurements: one file per question, each runnable as ``python -m benchmarks.<name>``. Never shipped, never imported by the library."""
+"""Measurements: one file per question, each runnable as ``python -m benchmarks.<name>``. Never shipped, never
+imported by the library.
+"""

@@ -2,7 +2,8 @@
 
     python -m benchmarks.large_file [--size-mib 1024] [--rounds 5] [--json]
 
-Ours hashes and checkpoints every byte; the peers hash nothing. Reported are medians, spread, and the ratio to the fastest peer.
+Ours hashes and checkpoints every byte; the peers hash nothing. Reported are medians, spread, and the ratio to the
+fastest peer.
 """
 
 from __future__ import annotations
@@ -28,10 +29,34 @@ def commands(url: str, out: Path, state: Path) -> dict[str, list[str]]:
     o = str(out)
     return {
         "resumable": [sys.executable, "-m", "resumable", "get", url, "-o", o, "--state", str(state), "-q"],
-        "resumable -c8": [sys.executable, "-m", "resumable", "get", url, "-o", o, "-c", "8", "--state", str(state), "-q"],
+        "resumable -c8": [
+            sys.executable,
+            "-m",
+            "resumable",
+            "get",
+            url,
+            "-o",
+            o,
+            "-c",
+            "8",
+            "--state",
+            str(state),
+            "-q",
+        ],
         "curl": ["curl", "-sS", "-o", o, url],
         "wget": ["wget", "-q", "-O", o, url],
-        "aria2c -x8": ["aria2c", "-q", "-x8", "-s8", "-d", str(out.parent), "-o", out.name, "--allow-overwrite=true", url],
+        "aria2c -x8": [
+            "aria2c",
+            "-q",
+            "-x8",
+            "-s8",
+            "-d",
+            str(out.parent),
+            "-o",
+            out.name,
+            "--allow-overwrite=true",
+            url,
+        ],
         "axel -n8": ["axel", "-q", "-n8", "-o", o, url],
     }
 
@@ -65,14 +90,15 @@ def main() -> int:
         outs.mkdir()
         block = os.urandom(1 << 20)
         with open(root / "big.bin", "wb") as file:
-            for index in range(options.size_mib):
-                file.write(index.to_bytes(8, "big") + block[8:])
+            file.writelines(index.to_bytes(8, "big") + block[8:] for index in range(options.size_mib))
         out = outs / "big.bin"
         walls: dict[str, list[float]] = {}
         cpus: dict[str, list[float]] = {}
         with serving(root) as base:
             for round_number in range(options.rounds):
-                for name, command in commands(f"{base}/big.bin", out, Path(folder) / f"state-{round_number}.db").items():
+                for name, command in commands(
+                    f"{base}/big.bin", out, Path(folder) / f"state-{round_number}.db"
+                ).items():
                     if shutil.which(command[0]) is None:
                         continue
                     if name.startswith("resumable"):
@@ -98,7 +124,9 @@ def main() -> int:
     if options.json:
         print(json.dumps({"machine": platform.platform(), "size_mib": options.size_mib, "results": report}))
     else:
-        print(f"{options.size_mib} MiB from nginx on loopback, {options.rounds} interleaved rounds, {platform.platform()}")
+        print(
+            f"{options.size_mib} MiB from nginx on loopback, {options.rounds} interleaved rounds, {platform.platform()}"
+        )
         for row in report:
             print(
                 f"{row['tool']:14} {row['median_s']:7.2f} s ({row['min_s']}-{row['max_s']})  {row['mib_per_s']:7.1f} MiB/s"

@@ -16,7 +16,8 @@ daemon off; master_process on; worker_processes 2; pid {run}/nginx.pid; error_lo
 events {{ worker_connections 4096; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; etag on; server_tokens off;
-  client_body_temp_path {run}/body; proxy_temp_path {run}/proxy; fastcgi_temp_path {run}/f; uwsgi_temp_path {run}/u; scgi_temp_path {run}/s;
+  client_body_temp_path {run}/body; proxy_temp_path {run}/proxy; fastcgi_temp_path {run}/f; uwsgi_temp_path {run}/u;
+  scgi_temp_path {run}/s;
   server {{ listen 127.0.0.1:{port} reuseport; root {root}; location / {{ {rate} }} }}
 }}
 """
@@ -32,7 +33,9 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serving(root: Path, *, limit_rate: str | None = None) -> Iterator[str]:
-    """Serve ``root``; yields the base URL. ``limit_rate`` is nginx's (per connection), such as ``10m``. Raises RuntimeError without nginx."""
+    """Serve ``root``; yields the base URL. ``limit_rate`` is nginx's (per connection), such as ``10m``. Raises
+    RuntimeError without nginx.
+    """
     binary = shutil.which("nginx")
     if binary is None:
         raise RuntimeError("nginx is not installed: apt-get install nginx-light")

@@ -2,7 +2,8 @@
 
     python -m benchmarks.resume_latency [--size-mib 10240] [--rounds 5] [--json]
 
-A part file of that size is laid down with its checkpoints but for the last 64 MiB; a new process continues it. The time is taken at
+A part file of that size is laid down with its checkpoints but for the last 64 MiB; a new process continues it. The
+time is taken at
 the origin: from the start of the process to the arrival of its first request. Bar: 200 ms.
 """
 
@@ -58,7 +59,7 @@ class RangeOrigin:
                         begin, _, end = line.split(b"=")[1].partition(b"-")
                         first, last = int(begin), min(int(end), last) if end else last
                 count = last - first + 1
-                head = f"HTTP/1.1 206 Partial Content\r\nETag: \"z\"\r\nContent-Length: {count}\r\n"
+                head = f'HTTP/1.1 206 Partial Content\r\nETag: "z"\r\nContent-Length: {count}\r\n'
                 head += f"Content-Range: bytes {first}-{last}/{self.length}\r\n\r\n"
                 try:
                     connection.sendall(head.encode())
@@ -95,8 +96,7 @@ async def _lay_down(folder: Path, url: str, length: int) -> None:
     grid = ChunkGrid(length, chunk_size_for(length))
     with open(f"{dest}.part", "wb") as file:
         zeros = bytes(16 * MIB)
-        for _ in range((length - MISSING) // len(zeros)):
-            file.write(zeros)
+        file.writelines(zeros for _ in range((length - MISSING) // len(zeros)))
     digest = hashlib.sha256(bytes(grid.chunk_size)).digest()
     async with await Database.open(folder / "state.db", (JOURNAL, DOWNLOADS)) as database:
         journal, store = Journal(database), SqliteCheckpoints(database)

@@ -215,6 +215,8 @@ def _as_asked(row: Operation, spec: OperationSpec, now: float) -> Operation:
         deadline_at=None if policy.deadline_s is None else row.history.started_at + policy.deadline_s,
         args=spec.args,
     )
+    if spec.progress_done is not None:
+        asked = _progressed(asked, (spec.progress_done, row.progress_total))
     return row if asked == row else evolve(asked, updated_at=now)
 
 

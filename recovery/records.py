@@ -43,6 +43,11 @@ class OperationSpec:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     args: Mapping[str, JsonValue] = field(default_factory=dict)
     """For whoever continues it in another process."""
+    progress_done: int | None = None
+    """Durable units that the caller knows of, such as bytes its own checkpoints vouch for; None where it does not
+    know. An
+    owner that died may have had no time to tell the journal, and a death with progress is not a crash loop.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from recovery.history import History
+from recovery.owner import surely_dead
 from recovery.records import AttemptRecord, Command, JsonValue, Operation
 from recovery.rowcrc import Cell, intact, sealed
 from recovery.states import State
@@ -194,6 +195,9 @@ def _operation_cells(op: Operation) -> tuple[Cell, ...]:
 
 
 def _operation(row: Sequence[Any]) -> Operation:
+    owner, lease_until = row[17], row[18]
+    if owner is not None and lease_until is not None and surely_dead(owner):
+        lease_until = 0.0  # nobody has to wait for the lease of a process that is known to be dead
     return Operation(
         operation_id=row[0],
         kind=row[1],
@@ -212,8 +216,8 @@ def _operation(row: Sequence[Any]) -> Operation:
         error=row[14],
         next_at=row[15],
         deadline_at=row[16],
-        owner=row[17],
-        lease_until=row[18],
+        owner=owner,
+        lease_until=lease_until,
         generation=row[19],
         progress_done=row[20],
         progress_total=row[21],

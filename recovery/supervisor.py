@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import random
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -34,6 +32,7 @@ from recovery.heartbeat import Heartbeat
 from recovery.hostgates import HostGates
 from recovery.lifecycle import Fenced
 from recovery.logbook import Entry, JournalPort, Logbook, StoreEdge
+from recovery.owner import new_owner
 from recovery.policy import DeadlineExceeded
 from recovery.records import OperationSpec
 from recovery.redaction import describe
@@ -98,7 +97,7 @@ class Supervisor:
         """
         if not lease_ttl_s > 0 or not longest_wait_s >= 0 or (max_concurrent is not None and max_concurrent < 1):
             raise ValueError("lease_ttl_s must be above 0, longest_wait_s at least 0, max_concurrent at least 1")
-        self.owner = owner or f"{os.getpid()}-{secrets.token_hex(6)}"
+        self.owner = owner or new_owner()
         self._journal = journal
         self._clock = clock or SystemClock()
         self._on_event = on_event

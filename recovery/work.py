@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from recovery.faults import fault_of
+from recovery.faults import Fault, fault_of
 
 __all__ = [
     "Restore",
@@ -144,12 +144,25 @@ def run_apart(conn: StoreConnection, works: Sequence[Work]) -> None:
         conn.execute("RELEASE work")
 
 
+def _writes_in_a_read(exc: sqlite3.Error, work: Work) -> bool:
+    # SQLite's "read-only" is then about the function, which has no business to write, and not about the file.
+    return work.reads_only and fault_of(exc) is Fault.READ_ONLY
+
+
+def _run_reading(conn: StoreConnection, work: Work) -> Any:
+    conn.execute("PRAGMA query_only = ON")
+    try:
+        return work.fn(conn)
+    finally:
+        conn.execute("PRAGMA query_only = OFF")
+
+
 def _run(conn: StoreConnection, work: Work) -> None:
     work.error = None
     try:
-        work.value = work.fn(conn)
+        work.value = _run_reading(conn, work) if work.reads_only else work.fn(conn)
     except BaseException as exc:  # the edge to the callers' functions: whatever one raises goes to its own caller
-        if isinstance(exc, sqlite3.Error) and fault_of(exc) is not None:
+        if isinstance(exc, sqlite3.Error) and fault_of(exc) is not None and not _writes_in_a_read(exc, work):
             raise
         work.error = exc
     if not conn.in_transaction:

@@ -47,7 +47,11 @@ class Catalog:
         views = await self.views()
         exact = [view for view in views if id_or_prefix in {view.download_id, view.dest}]
         path = str(Path(id_or_prefix).absolute())
-        found = exact or [v for v in views if v.download_id.startswith(id_or_prefix)] or [v for v in views if v.dest == path]
+        found = (
+            exact
+            or [v for v in views if v.download_id.startswith(id_or_prefix)]
+            or [v for v in views if v.dest == path]
+        )
         if not found:
             raise LookupError(f"no download {id_or_prefix}; 'resumable status' lists them")
         if len(found) > 1:
@@ -59,7 +63,7 @@ class Catalog:
         operation = await self._journal.get(download_id)
         if operation is None:
             raise LookupError(f"no download {download_id}")
-        if operation.lease_until is not None and operation.lease_until > self._clock.time():
+        if operation.leased(self._clock.time()):
             await self._journal.post_command(download_id, name)
             return
         target = {"pause": State.PAUSED, "cancel": State.CANCELLED, "retry_now": State.QUEUED}[name]
@@ -74,7 +78,7 @@ class Catalog:
         deadline = self._clock.monotonic() + _SETTLE_S
         while self._clock.monotonic() < deadline:
             operation = await self._journal.get(download_id)
-            if operation is None or operation.lease_until is None or operation.lease_until <= self._clock.time():
+            if operation is None or not operation.leased(self._clock.time()):
                 return
             await self._clock.sleep(_POLL_S)
 
@@ -86,17 +90,12 @@ class Catalog:
             for op in await self._journal.list(kind="download")
             if op.state in TERMINAL and op.updated_at < horizon
         ]
-        for download_id in old:
-            await self._store.drop(download_id)
-        await self._journal.forget(old)
-        return len(old)
+        return await self._journal.forget(old)
 
 
-def view_of(
-    operation: Operation, row: DownloadRow, receipt: FileRow | None, claimed: int, now: float
-) -> DownloadView:
+def view_of(operation: Operation, row: DownloadRow, receipt: FileRow | None, claimed: int, now: float) -> DownloadView:
     """Return how a download stands by what the store says."""
-    dead = operation.state in _LEASED and (operation.lease_until is None or operation.lease_until < now)
+    dead = operation.state in _LEASED and not operation.leased(now)
     total = row.representation.complete_length if row.representation is not None else operation.progress_total
     complete = operation.state is State.COMPLETE and receipt is not None
     view = DownloadView(

@@ -25,10 +25,11 @@ from resumable.validators import Representation
 
 DOWNLOADS: Final = Schema("downloads", (files("resumable").joinpath("schema.sql").read_text("utf-8"),))
 
+COMPANIONS: Final = tuple((table, "download_id") for table in ("downloads", "download_chunks", "download_files"))
+"""What is forgotten together with an operation."""
+
 _DOWNLOAD = "download_id, directory, filename, named_by, request, representation, chunk_size, crc"
-_FILE = (
-    "download_id, path, size, mtime_ns, sha256, chunk_size, digests, verified_by, representation, bytes_received, finished_at, crc"
-)
+_FILE = "download_id, path, size, mtime_ns, sha256, chunk_size, digests, verified_by, representation, bytes_received, finished_at, crc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +51,19 @@ class DownloadRow:
 
     def cells(self) -> tuple[str | int | None, ...]:
         """Return the columns before the CRC."""
-        representation = None if self.representation is None else json.dumps(self.representation.to_json(), sort_keys=True)
+        representation = (
+            None if self.representation is None else json.dumps(self.representation.to_json(), sort_keys=True)
+        )
         request = json.dumps(self.request, sort_keys=True)
-        return (self.download_id, self.directory, self.filename, self.named_by, request, representation, self.chunk_size)
+        return (
+            self.download_id,
+            self.directory,
+            self.filename,
+            self.named_by,
+            request,
+            representation,
+            self.chunk_size,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +137,8 @@ class SqliteCheckpoints:
         def write(conn: sqlite3.Connection) -> None:
             check_generation(conn, download_id, generation)
             conn.executemany(
-                "DELETE FROM download_chunks WHERE download_id = ? AND idx = ?", [(download_id, index) for index in indexes]
+                "DELETE FROM download_chunks WHERE download_id = ? AND idx = ?",
+                [(download_id, index) for index in indexes],
             )
 
         await self._fenced(write, urgent=False)
@@ -171,7 +183,8 @@ class SqliteCheckpoints:
 
         await self._fenced(write, urgent=True)
 
-    # -- rows for the manager --------------------------------------------------------------------------------------------
+    # -- rows for the manager
+    # --------------------------------------------------------------------------------------------
 
     async def put(self, row: DownloadRow) -> None:
         """Insert or replace what was asked for; chunk claims and representation of an existing row are kept."""
@@ -211,6 +224,17 @@ class SqliteCheckpoints:
 
         return await self._database.read(read)
 
+    async def known(self, download_id: str) -> tuple[DownloadRow | None, FileRow | None, int]:
+        """Return what was asked for, the receipt, and the claimed bytes of one download, in one look."""
+
+        def read(conn: sqlite3.Connection) -> tuple[DownloadRow | None, FileRow | None, int]:
+            query = "SELECT COALESCE(SUM(length), 0) FROM download_chunks WHERE download_id = ?"
+            (claimed,) = conn.execute(query, (download_id,)).fetchone()
+            receipt = _read_file(conn, "download_id = ?", download_id)
+            return _read_download(conn, download_id), receipt, int(claimed)
+
+        return await self._database.read(read)
+
     async def sizes(self) -> dict[str, FileRow]:
         """Return every receipt, by id."""
 
@@ -219,15 +243,6 @@ class SqliteCheckpoints:
             return {cells[0]: _file(cells) for cells in rows if intact(cells)}
 
         return await self._database.read(read)
-
-    async def drop(self, download_id: str) -> None:
-        """Forget a download altogether."""
-
-        def write(conn: sqlite3.Connection) -> None:
-            for table in ("downloads", "download_chunks", "download_files"):
-                conn.execute(f"DELETE FROM {table} WHERE download_id = ?", (download_id,))  # noqa: S608
-
-        await self._database.write(write, urgent=False)
 
     async def _fenced(self, write: Any, *, urgent: bool) -> None:
         try:

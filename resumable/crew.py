@@ -1,4 +1,5 @@
-"""The connections of one attempt: opens them, gives each an extent, checkpoints what they wrote, and ends when nothing is missing.
+"""The connections of one attempt: opens them, gives each an extent, checkpoints what they wrote, and ends when
+nothing is missing.
 
 It makes no second try for anything that failed without progress; what is left over is the next attempt's.
 """
@@ -51,7 +52,14 @@ OVERLAP: Final = 64 << 10
 PROGRESS_QUANTUM: Final = 1 << 20
 """A broken connection that brought this much (or a whole chunk) is simply replaced; less counts as a failure."""
 _SUSPICIOUS: Final = frozenset(
-    {Fault.NO_CONTENT_RANGE, Fault.BAD_CONTENT_RANGE, Fault.WRONG_RANGE, Fault.MULTIPART, Fault.UNSATISFIABLE, Fault.TOO_LONG}
+    {
+        Fault.NO_CONTENT_RANGE,
+        Fault.BAD_CONTENT_RANGE,
+        Fault.WRONG_RANGE,
+        Fault.MULTIPART,
+        Fault.UNSATISFIABLE,
+        Fault.TOO_LONG,
+    }
 )
 
 
@@ -67,7 +75,9 @@ class Crew:
         spool: Callable[[Response, Callable[[], AbstractAsyncContextManager[Response]]], Coroutine[Any, Any, None]],
         progress: Callable[[int], None],
     ) -> None:
-        """``adopt`` is awaited with the first usable answer; ``progress`` is told the durable bytes after each checkpoint."""
+        """``adopt`` is awaited with the first usable answer; ``progress`` is told the durable bytes after each
+        checkpoint.
+        """
         self._session = session
         self._adapters = adapters
         self._adopt = adopt
@@ -165,7 +175,9 @@ class Crew:
         except RepresentationChanged:
             raise
         except ContentDiffersError as error:
-            raise RepresentationChanged("the bytes differ from those fetched before", url=session.source.shown) from error
+            raise RepresentationChanged(
+                "the bytes differ from those fetched before", url=session.source.shown
+            ) from error
         except OriginError as error:
             session.breaks.append(session.durable)
             self._adapters.notify(EventName.INTERRUPTED, str(error))
@@ -218,7 +230,8 @@ class Crew:
                     return fault
         return self._faults[-1]
 
-    # -- connections -----------------------------------------------------------------------------------------------------
+    # -- connections
+    # -----------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _answered(self, expected: Expected) -> AsyncIterator[tuple[Response, Decision]]:
@@ -264,7 +277,9 @@ class Crew:
                     else:
                         await self._stream_first(decision, response)
                 case NothingLeft(complete_length=0):
-                    await self._adopt(Accept(None, 0, session.representation or decision.representation, ranged=False), response)
+                    await self._adopt(
+                        Accept(None, 0, session.representation or decision.representation, ranged=False), response
+                    )
                 case NothingLeft():
                     raise ProtocolFault(Fault.UNSATISFIABLE, url=session.source.shown)
                 case Changed(reason=reason):
@@ -411,7 +426,8 @@ class Crew:
             raise RuntimeError("no answer has told the name yet")
         return self._session.part
 
-    # -- checkpoints and audit ---------------------------------------------------------------------------------------------
+    # -- checkpoints and audit
+    # ---------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
         interval = self._session.request.options.checkpoint_interval_s

@@ -1,6 +1,7 @@
 """One attempt of one download: load what is kept, fetch what is missing, prove it, publish it.
 
-It neither retries nor sleeps between attempts, and it never says whether a failure is worth another try: it raises typed facts.
+It neither retries nor sleeps between attempts, and it never says whether a failure is worth another try: it raises
+typed facts.
 The same ``Engine`` is used for all attempts in one process, so that only the first one loads and audits.
 """
 
@@ -37,7 +38,9 @@ _MOST_REPAIRS = 2
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What an attempt that succeeded leaves: the file, its size in bytes, its digest where known, and what proves it."""
+    """What an attempt that succeeded leaves: the file, its size in bytes, its digest where known, and what proves
+    it.
+    """
 
     path: Path
     size: int
@@ -56,8 +59,10 @@ class Engine:
     async def attempt(self, generation: int, progress: Callable[[int], None]) -> Published:
         """Make one pass over what is missing; publish when nothing is.
 
-        ``generation`` is the lease's fencing number, ``progress`` is told the durable bytes after each checkpoint. Raises a
-        DownloadError subclass with the facts. Cancelling it keeps every byte received: they are written and checkpointed first.
+        ``generation`` is the lease's fencing number, ``progress`` is told the durable bytes after each checkpoint.
+        Raises a
+        DownloadError subclass with the facts. Cancelling it keeps every byte received: they are written and
+        checkpointed first.
         """
         session = self.session
         session.generation = generation
@@ -143,7 +148,9 @@ class Engine:
         session.mode = self._mode()
         await session.part.reserve(length)
         self._follow()
-        self._adapters.notify(EventName.RESUMED, f"a former run left {sum(c.length for c in saved.checkpoints.values())} bytes")
+        self._adapters.notify(
+            EventName.RESUMED, f"a former run left {sum(c.length for c in saved.checkpoints.values())} bytes"
+        )
 
     async def _open_part(self, dest: Path) -> None:
         session = self.session
@@ -190,7 +197,9 @@ class Engine:
         session.representation = session.source.representation = representation
         if session.filename is None:
             session.filename = await self._adapters.choose_name(name_from(response.url, response.headers))
-            await self._adapters.store.named(session.download_id, session.generation, session.request.directory / session.filename)
+            await self._adapters.store.named(
+                session.download_id, session.generation, session.request.directory / session.filename
+            )
         dest = session.request.directory / session.filename
         await self._open_part(dest)
         if not accept.ranged and accept.complete_length != 0:
@@ -217,7 +226,10 @@ class Engine:
         wanted = self.session.request.sha256
         if wanted is not None and stated is not None and stated != wanted:
             raise DigestMismatch(
-                expected=wanted, actual=stated, source=f"the caller (the origin states {source})", url=self.session.source.shown
+                expected=wanted,
+                actual=stated,
+                source=f"the caller (the origin states {source})",
+                url=self.session.source.shown,
             )
 
     def _follow(self) -> None:
@@ -267,7 +279,8 @@ class Engine:
             raise DestinationError(f"the file has more than the {most} bytes allowed")
         return spooled
 
-    # -- proof and publication -------------------------------------------------------------------------------------------
+    # -- proof and publication
+    # -------------------------------------------------------------------------------------------
 
     def _expected_digest(self) -> tuple[str, str] | None:
         session = self.session
@@ -279,7 +292,9 @@ class Engine:
         return None
 
     async def _verify(self) -> str | None:
-        """Return the file's digest in hex, "" where none is known, None when damage was found and must be fetched again."""
+        """Return the file's digest in hex, "" where none is known, None when damage was found and must be fetched
+        again.
+        """
         session = self.session
         ledger = session.ledger
         if ledger is None or session.part is None:
@@ -312,15 +327,21 @@ class Engine:
         return await session.whole.finish(length)
 
     async def _repair(self, ledger: Ledger) -> bool:
-        """After a wrong whole digest: find chunks that are not on disk as they were received; True if there were any."""
+        """After a wrong whole digest: find chunks that are not on disk as they were received; True if there were
+        any.
+        """
         session = self.session
         session.repairs += 1
         if session.part is None:
             return False
-        claims = {index: Checkpoint(index, ledger.grid.span(index).length, digest) for index, digest in ledger.digests.items()}
+        claims = {
+            index: Checkpoint(index, ledger.grid.span(index).length, digest) for index, digest in ledger.digests.items()
+        }
         damaged = [
             audited.checkpoint.index
-            async for audited in self._adapters.audit(session.part, claims, ledger.grid.chunk_size, ledger.grid.complete_length)
+            async for audited in self._adapters.audit(
+                session.part, claims, ledger.grid.chunk_size, ledger.grid.complete_length
+            )
             if not audited.ok
         ]
         for index in damaged:
@@ -350,7 +371,9 @@ class Engine:
         )
 
     async def _publish(self, digest: str | None) -> Published:
-        """Publish and record it; once begun it is finished, cancelled or not, so that a rename is not left without its row."""
+        """Publish and record it; once begun it is finished, cancelled or not, so that a rename is not left without
+        its row.
+        """
         finishing = asyncio.ensure_future(self._publish_now(digest))
         try:
             return await asyncio.shield(finishing)

@@ -1,6 +1,8 @@
-"""What happened to a download, as frozen records: the one vocabulary from the engine to the browser (research/ui.md section 8).
+"""What happened to a download, as frozen records: the one vocabulary from the engine to the browser (research/ui.md
+section 8).
 
-A ``DownloadView`` is the whole truth about one download at one moment; a ``DownloadEvent`` is a reason to look at it. Events are
+A ``DownloadView`` is the whole truth about one download at one moment; a ``DownloadEvent`` is a reason to look at
+it. Events are
 hints: losing one costs a stale pixel. URLs in them are redacted.
 """
 
@@ -53,7 +55,9 @@ class ErrorView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadView:
-    """One download at one moment. Sizes are bytes, ``speed`` bytes per second, times epoch seconds, ``eta`` and delays seconds."""
+    """One download at one moment. Sizes are bytes, ``speed`` bytes per second, times epoch seconds, ``eta`` and
+    delays seconds.
+    """
 
     download_id: str
     project_id: str = ""

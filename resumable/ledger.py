@@ -1,6 +1,8 @@
-"""The books of one download run: what each chunk's digest is, what is written but not yet checkpointed, what is durable. Pure.
+"""The books of one download run: what each chunk's digest is, what is written but not yet checkpointed, what is
+durable. Pure.
 
-Received counts bytes on the wire; durable counts bytes that a committed checkpoint or the audit vouches for. They are kept apart on
+Received counts bytes on the wire; durable counts bytes that a committed checkpoint or the audit vouches for. They
+are kept apart on
 purpose: the first may exceed the file's size, the second only falls together with a stated reason.
 """
 
@@ -50,7 +52,9 @@ class Ledger:
             self.plan.confirm(index)
 
     def take_dirty(self) -> list[Checkpoint]:
-        """Return what is written but not checkpointed, and forget that it is dirty; give it back with ``redo`` on failure."""
+        """Return what is written but not checkpointed, and forget that it is dirty; give it back with ``redo`` on
+        failure.
+        """
         dirty = list(self._dirty.values())
         self._dirty.clear()
         return dirty

@@ -1,7 +1,9 @@
 """Bodies whose length nobody states: written whole from byte 0, their length learned at the end.
 
-A chunked body says where it ends (RFC 9112 7.1). One that ends by closing the connection does not, and a truncated one looks the
-same as a whole one (five of nine tools publish it, research/downloaders.md 7): it counts only when two reads in a row agree.
+A chunked body says where it ends (RFC 9112 7.1). One that ends by closing the connection does not, and a truncated
+one looks the
+same as a whole one (five of nine tools publish it, research/downloaders.md 7): it counts only when two reads in a
+row agree.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ async def spool(
     throttle: Callable[[int], Awaitable[None]] | None,
     most_bytes: int | None,
 ) -> Spooled | None:
-    """Write the body from byte 0; None when it grows beyond ``most_bytes``. Raises what the response and the disk raise."""
+    """Write the body from byte 0; None when it grows beyond ``most_bytes``. Raises what the response and the disk
+    raise.
+    """
     digests: list[bytes] = []
     blocks: list[bytes] = []
     offset = pending = 0

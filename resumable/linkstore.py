@@ -1,6 +1,8 @@
-"""Keeps the secret half of a download beside the state file: full links and headers, one 0600 file each, in a 0700 folder.
+"""Keeps the secret half of a download beside the state file: full links and headers, one 0600 file each, in a 0700
+folder.
 
-The database has redacted links only, so it can be shown, copied and attached to a bug report. What is kept here is needed to
+The database has redacted links only, so it can be shown, copied and attached to a bug report. What is kept here is
+needed to
 continue after a restart, and it is deleted with the download or as soon as that is complete (docs/decisions/0002).
 """
 
@@ -57,7 +59,11 @@ class LinkStore:
         if self._folder is not None:
             try:
                 data = json.loads(self._path(download_id).read_text("utf-8"))
-                return Links(str(data["url"]), tuple(map(str, data["mirrors"])), {str(k): str(v) for k, v in data["headers"].items()})
+                return Links(
+                    str(data["url"]),
+                    tuple(map(str, data["mirrors"])),
+                    {str(k): str(v) for k, v in data["headers"].items()},
+                )
             except (OSError, ValueError, KeyError, AttributeError, TypeError):
                 pass
         return self._memory.get(download_id)

@@ -1,4 +1,6 @@
-"""Events on their way to one reader: state changes are kept, of progress only the newest, so a slow reader costs no memory."""
+"""Events on their way to one reader: state changes are kept, of progress only the newest, so a slow reader costs no
+memory.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The ``DownloadManager``: starts downloads, remembers them across processes, and steers them. It composes engine and recovery."""
+"""The ``DownloadManager``: starts downloads, remembers them across processes, and steers them. It composes engine
+and recovery.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,12 @@ from recovery.clock import Clock, SystemClock
 from recovery.database import Database, Health
 from recovery.events import HealthEvent, OperationEvent
 from recovery.journal import JOURNAL, AttemptRecord, Journal
+from recovery.owner import new_owner
 from recovery.policy import RetryPolicy
 from recovery.states import TERMINAL, State
 from recovery.supervisor import Supervisor
 from resumable.catalog import Catalog
-from resumable.checkpoints import DOWNLOADS, DownloadRow, SqliteCheckpoints
+from resumable.checkpoints import COMPANIONS, DOWNLOADS, DownloadRow, SqliteCheckpoints
 from resumable.errors import DownloadError, NeedsLink
 from resumable.events import DownloadEvent, DownloadView
 from resumable.linkstore import LinkStore
@@ -114,7 +117,9 @@ class DownloadHandle:
 
 
 class DownloadManager:
-    """Downloads with a memory: everything it starts can be continued by the next process that opens the same state file."""
+    """Downloads with a memory: everything it starts can be continued by the next process that opens the same state
+    file.
+    """
 
     def __init__(
         self,
@@ -130,7 +135,8 @@ class DownloadManager:
         clock: Clock | None = None,
         transport: Any = None,
     ) -> None:
-        """``state`` None uses ``$RESUMABLE_STATE`` or the platform's state directory; ``limit_rate`` is bytes per second over all.
+        """``state`` None uses ``$RESUMABLE_STATE`` or the platform's state directory; ``limit_rate`` is bytes per
+        second over all.
 
         Raises ValueError for numbers that make no sense. Nothing is opened before ``async with``.
         """
@@ -148,19 +154,24 @@ class DownloadManager:
         self._runs: dict[str, Run] = {}
         self._closing = False
 
-    # -- life ------------------------------------------------------------------------------------------------------------
+    # -- life
+    # ------------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Open the state file and the connection pool."""
         self._database = await Database.open(
             self._path, (JOURNAL, DOWNLOADS), clock=self._clock, on_health=self._on_health
         )
-        self._journal = Journal(self._database)
+        self._journal = Journal(self._database, clock=self._clock, companions=COMPANIONS)
         self._store = SqliteCheckpoints(self._database, clock=self._clock)
         self._links = LinkStore(self._path.with_name(self._path.name + ".links"))
         self._transport = self._given_transport or AiohttpTransport(per_host=self._per_host)
         self._supervisor = Supervisor(
-            self._journal, classifier=Classifier([download_rule]), clock=self._clock, on_event=self._operation_event
+            self._journal,
+            owner=await asyncio.to_thread(new_owner),
+            classifier=Classifier([download_rule]),
+            clock=self._clock,
+            on_event=self._operation_event,
         )
         self._shared = Shared(
             clock=self._clock,
@@ -198,7 +209,8 @@ class DownloadManager:
         """Why not, in plain language; empty when all is well."""
         return self._database.health_reason
 
-    # -- starting ----------------------------------------------------------------------------------------------------------
+    # -- starting
+    # ----------------------------------------------------------------------------------------------------------
 
     def start(
         self,
@@ -216,8 +228,10 @@ class DownloadManager:
     ) -> DownloadHandle:
         """Start a download, or join the one that already runs for this destination in this process.
 
-        ``dest`` is the finished file; without it the file is put into ``directory`` (default: the current one) under the name
-        that the server or the URL gives. Raises ValueError for a bad URL or digest, DestinationError for a bad destination.
+        ``dest`` is the finished file; without it the file is put into ``directory`` (default: the current one) under
+        the name
+        that the server or the URL gives. Raises ValueError for a bad URL or digest, DestinationError for a bad
+        destination.
         """
         request = checked_request(
             url,
@@ -246,7 +260,13 @@ class DownloadManager:
         if live is not None and not live._task.done():  # noqa: SLF001
             return live
         run = Run(
-            self._shared, request, download_id=download_id, key=key, refresh_url=refresh_url, priority=priority, filename=filename
+            self._shared,
+            request,
+            download_id=download_id,
+            key=key,
+            refresh_url=refresh_url,
+            priority=priority,
+            filename=filename,
         )
         self._runs[download_id] = run
         handle = DownloadHandle(self, run)
@@ -270,18 +290,18 @@ class DownloadManager:
     async def _execute(self, run: Run) -> Result:
         """Run one download from the look at what is already there to the result."""
         request, download_id = run.request, run.session.download_id
-        there = await already_there(request, await self._store.receipt(download_id), self._transport)
+        former, receipt, run.claimed_bytes = await self._store.known(download_id)
+        there = await already_there(request, receipt, self._transport)
         if there is not None:
             return run.found(there)
-        await self._remember(run)
+        await self._remember(run, former)
         result = await run.run()
         await asyncio.to_thread(self._links.drop, download_id)
         return result
 
-    async def _remember(self, run: Run) -> None:
+    async def _remember(self, run: Run, former: DownloadRow | None) -> None:
         """Write down what was asked for: the redacted form in the store, the secret half beside it."""
         request, download_id = run.request, run.session.download_id
-        former = await self._store.get(download_id)
         if former is not None and run.session.filename is None and not request.options.restart:
             run.session.filename = former.filename
         stored = stored_request(request)
@@ -299,7 +319,8 @@ class DownloadManager:
         if former != row:
             await self._store.put(row)
 
-    # -- across processes -----------------------------------------------------------------------------------------------------
+    # -- across processes
+    # -----------------------------------------------------------------------------------------------------
 
     async def recover(
         self, ids: Sequence[str] | None = None, *, states: Collection[State] | None = None
@@ -320,7 +341,9 @@ class DownloadManager:
             request = request_of(row, links, self._options)
             if request is None:
                 if ids is not None:
-                    raise NeedsLink(f"the link of {row.download_id} is not kept; give a fresh one: resumable relink {row.download_id} URL")
+                    raise NeedsLink(
+                        f"the link of {row.download_id} is not kept; give a fresh one: resumable relink {row.download_id} URL"
+                    )
                 continue
             key = operation.key if operation is not None else key_of(request)
             handles.append(self._start(request, key=key, filename=row.filename))
@@ -332,7 +355,9 @@ class DownloadManager:
         return [self._live(view) for view in views]
 
     async def find(self, id_or_prefix: str) -> DownloadView:
-        """Return the download with this id, prefix of an id, or path; raises LookupError where there is none or several."""
+        """Return the download with this id, prefix of an id, or path; raises LookupError where there is none or
+        several.
+        """
         return self._live(await self._catalog.find(id_or_prefix))
 
     async def history(self, download_id: str) -> list[AttemptRecord]:
@@ -413,7 +438,8 @@ class DownloadManager:
         """Forget downloads that ended longer ago than ``older_than_s`` seconds; their files stay. Returns how many."""
         return await self._catalog.prune(older_than_s)
 
-    # -- inside ------------------------------------------------------------------------------------------------------------------
+    # -- inside
+    # ------------------------------------------------------------------------------------------------------------------
 
     def _live(self, view: DownloadView) -> DownloadView:
         run = self._runs.get(view.download_id)
@@ -436,7 +462,9 @@ class DownloadManager:
 
 
 def id_of(key: str) -> str:
-    """Return the id of the download with this key: the same in every process, so that a second request joins the first."""
+    """Return the id of the download with this key: the same in every process, so that a second request joins the
+    first.
+    """
     return "d" + hashlib.sha256(key.encode()).hexdigest()[:10]
 
 
@@ -451,7 +479,8 @@ async def download(
 ) -> Result:
     """Download one file and return its ``Result``; the same call continues it after any interruption.
 
-    ``request`` takes what ``DownloadManager.start`` takes. Raises ValueError for bad input and DownloadError subclasses.
+    ``request`` takes what ``DownloadManager.start`` takes. Raises ValueError for bad input and DownloadError
+    subclasses.
     """
     async with DownloadManager(state=state, on_event=on_event, policy=policy) as manager:
         return await manager.start(url, dest, **request)

@@ -1,4 +1,6 @@
-"""Frozen records that the parts of ``resumable`` hand to each other. No behaviour beyond arithmetic on their own fields."""
+"""Frozen records that the parts of ``resumable`` hand to each other. No behaviour beyond arithmetic on their own
+fields.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadRequest:
-    """What was asked for. ``url``, ``mirrors`` and ``headers`` may hold secrets: never log, store or raise them as they are."""
+    """What was asked for. ``url``, ``mirrors`` and ``headers`` may hold secrets: never log, store or raise them as
+    they are.
+    """
 
     url: str
     directory: Path
@@ -73,7 +77,9 @@ class DownloadRequest:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The claim that the first ``length`` bytes of chunk ``index`` are in the part file and have SHA-256 ``digest`` (32 bytes)."""
+    """The claim that the first ``length`` bytes of chunk ``index`` are in the part file and have SHA-256 ``digest``
+    (32 bytes).
+    """
 
     index: int
     length: int
@@ -113,7 +119,9 @@ class Result:
     path: Path
     size: int
     sha256: str | None
-    """SHA-256 of the whole file in hex; None where nobody stated one and the file has several chunks (their digests were checked)."""
+    """SHA-256 of the whole file in hex; None where nobody stated one and the file has several chunks (their digests
+    were checked).
+    """
     bytes_resumed: int
     """Bytes that former runs had left and that passed the audit."""
     bytes_received: int
@@ -122,6 +130,8 @@ class Result:
     elapsed: float
     """Seconds from start to publication in this run."""
     verified_by: str
-    """What proves the content: ``digest`` (stated by caller or origin), ``etag``, ``last-modified``, ``length`` or ``overlap``."""
+    """What proves the content: ``digest`` (stated by caller or origin), ``etag``, ``last-modified``, ``length`` or
+    ``overlap``.
+    """
     download_id: str = ""
     warnings: tuple[str, ...] = ()

@@ -1,7 +1,9 @@
 """What is missing and who fetches what next: the chunk grid, extents of guided size, stealing from the slowest. Pure.
 
-Chunks are the unit of digest, checkpoint, audit and refetch; an extent is a run of neighbouring missing chunks that one request
-asks for. Extents shrink as the end comes near (guided self-scheduling), so that connections finish together without cutting
+Chunks are the unit of digest, checkpoint, audit and refetch; an extent is a run of neighbouring missing chunks that
+one request
+asks for. Extents shrink as the end comes near (guided self-scheduling), so that connections finish together without
+cutting
 responses short; stealing is for the connection that turned out to be slow.
 """
 
@@ -21,7 +23,9 @@ MAX_CHUNKS: Final = 8192
 MIN_EXTENT: Final = 4 * MIB
 MAX_EXTENT: Final = 256 * MIB
 FIRST_EXTENT: Final = 1 * MIB
-"""The first request asks for this much when more connections may follow; its answer tells size, ranges, validator and name."""
+"""The first request asks for this much when more connections may follow; its answer tells size, ranges, validator
+and name.
+"""
 
 
 def chunk_size_for(complete_length: int | None) -> int:
@@ -61,7 +65,9 @@ class ChunkGrid:
 
 @dataclass(slots=True, eq=False)
 class Extent:
-    """Bytes ``[cursor, stop)`` that one request is to fetch; ``cursor`` moves as they arrive, ``stop`` falls when they are stolen."""
+    """Bytes ``[cursor, stop)`` that one request is to fetch; ``cursor`` moves as they arrive, ``stop`` falls when
+    they are stolen.
+    """
 
     cursor: int
     stop: int
@@ -94,7 +100,9 @@ class ChunkState(IntEnum):
 
 
 class Plan:
-    """Which chunks are missing, taken, claimed and done. ``prefix`` holds the good bytes at the head of unfinished chunks."""
+    """Which chunks are missing, taken, claimed and done. ``prefix`` holds the good bytes at the head of unfinished
+    chunks.
+    """
 
     def __init__(self, grid: ChunkGrid, *, claimed: Iterable[int] = ()) -> None:
         """Begin with every chunk missing except those a former run claims."""
@@ -200,9 +208,12 @@ class Plan:
     def steal(self, *, now: float, patience_s: float = 2.0) -> Extent | None:
         """Take the later half of the active extent that needs longest, if it needs more than ``patience_s`` seconds.
 
-        The owner sees its ``stop`` fall and ends its response there.
+        The owner sees its ``stop`` fall and ends its response there. One that began less than that ago is not
+        judged: bytes
+        on their way to it would be fetched twice.
         """
-        victim = max(self._active, key=lambda extent: extent.remaining / max(extent.rate(now), 1.0), default=None)
+        known = [extent for extent in self._active if now - extent.started_at >= patience_s]
+        victim = max(known, key=lambda extent: extent.remaining / max(extent.rate(now), 1.0), default=None)
         if victim is None:
             return None
         size = self.grid.chunk_size
@@ -232,7 +243,9 @@ class Plan:
         self._states[index] = state
 
     def _runs(self, start: int) -> Iterator[tuple[int, int]]:
-        """Yield ``(first, stop)`` of missing runs from chunk ``start`` on; a chunk with a prefix begins a run, so that its prefix is not asked for again."""
+        """Yield ``(first, stop)`` of missing runs from chunk ``start`` on; a chunk with a prefix begins a run, so
+        that its prefix is not asked for again.
+        """
         states, count = self._states, self.grid.count
         index = states.find(ChunkState.MISSING, start)
         while index >= 0:

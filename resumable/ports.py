@@ -1,4 +1,6 @@
-"""What the engine needs from the outside, as Protocols. Adapters implement them; ``resumable.testing`` has the public fakes."""
+"""What the engine needs from the outside, as Protocols. Adapters implement them; ``resumable.testing`` has the
+public fakes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,6 @@ from typing import Protocol
 from recovery.clock import Clock
 from resumable.model import Checkpoint, Finished, Saved
 from resumable.validators import Representation
-
 
 __all__ = ["CheckpointStore", "Clock", "Digester", "Fetch", "Hop", "PartFile", "Response", "Transport"]
 
@@ -79,7 +80,9 @@ class Transport(Protocol):
 
 
 class PartFile(Protocol):
-    """The incomplete file beside the destination, open and locked. Offsets and lengths are bytes. Methods raise LocalError."""
+    """The incomplete file beside the destination, open and locked. Offsets and lengths are bytes. Methods raise
+    LocalError.
+    """
 
     path: Path
 
@@ -99,10 +102,14 @@ class PartFile(Protocol):
         """Cut or extend the file to exactly ``length`` bytes."""
 
     async def sync(self) -> None:
-        """fdatasync; raises DeviceError when it fails, after which nothing written since the last sync may be trusted."""
+        """fdatasync; raises DeviceError when it fails, after which nothing written since the last sync may be
+        trusted.
+        """
 
     async def publish(self, dest: Path, *, replace: bool) -> Path:
-        """fsync, rename to ``dest``, fsync the directory. With ``replace`` False never overwrites: picks ``name.1.ext``."""
+        """fsync, rename to ``dest``, fsync the directory. With ``replace`` False never overwrites: picks
+        ``name.1.ext``.
+        """
 
     async def set_aside(self, path: Path) -> None:
         """Rename the part file to ``path`` (a ``.suspect``), replacing an older one."""
@@ -127,7 +134,8 @@ class Digester(Protocol):
 class CheckpointStore(Protocol):
     """Remembers, per download, which bytes of which representation are in the part file.
 
-    ``generation`` fences: a call with a generation that is no longer current changes nothing and raises LeaseLost. A store that
+    ``generation`` fences: a call with a generation that is no longer current changes nothing and raises LeaseLost. A
+    store that
     cannot write degrades to memory and says so elsewhere; it never raises for that.
     """
 

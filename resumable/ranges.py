@@ -1,6 +1,7 @@
 """Byte spans and the ``Content-Range`` header.
 
-Inside the program a span is half-open, ``[start, stop)``; on the wire a range is inclusive. This is the only file that adds or
+Inside the program a span is half-open, ``[start, stop)``; on the wire a range is inclusive. This is the only file
+that adds or
 subtracts one (RFC 9110 section 14).
 """
 
@@ -55,7 +56,9 @@ class Span:
 
 
 def range_header(start: int, stop: int | None) -> str:
-    """Return the value of a ``Range`` header for ``[start, stop)``; an open end where ``stop`` is None (RFC 9110 14.1.2)."""
+    """Return the value of a ``Range`` header for ``[start, stop)``; an open end where ``stop`` is None (RFC 9110
+    14.1.2).
+    """
     if stop is None:
         return f"bytes={start}-"
     if stop <= start:
@@ -85,7 +88,9 @@ def parse_content_range(value: str) -> ContentRange | None:
 
 
 def parse_unsatisfied_range(value: str) -> int | None:
-    """Parse the ``bytes */1000`` of a 416 (RFC 9110 14.4) and return the complete-length, or None where it is invalid."""
+    """Parse the ``bytes */1000`` of a 416 (RFC 9110 14.4) and return the complete-length, or None where it is
+    invalid.
+    """
     match = _UNSATISFIED.fullmatch(value.strip())
     if match is None or int(match[1]) > MAX_LENGTH:
         return None

@@ -1,4 +1,6 @@
-"""From what a caller says to a checked request, to its stored form, and back. Nothing here touches the network or the disk."""
+"""From what a caller says to a checked request, to its stored form, and back. Nothing here touches the network or
+the disk.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def checked_request(
     sha256: str | None,
     options: Options,
 ) -> DownloadRequest:
-    """Return the request; raises ValueError for a bad link, digest, header or number, DestinationError for a bad path."""
+    """Return the request; raises ValueError for a bad link, digest, header or number, DestinationError for a bad
+    path.
+    """
     for link in (url, *mirrors):
         check_url(link)
     for name, value in (headers or {}).items():
@@ -60,7 +64,9 @@ def checked_request(
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError, naming what is wrong without showing a secret, unless ``url`` is an http or https link with a host."""
+    """Raise ValueError, naming what is wrong without showing a secret, unless ``url`` is an http or https link with
+    a host.
+    """
     if _UNSAFE.search(url):
         raise ValueError("the URL has blanks or control characters in it; percent-encode them")
     try:
@@ -101,7 +107,9 @@ def _check_options(options: Options) -> None:
 
 
 def _place(dest: Path | str | None, directory: Path | str | None) -> tuple[Path, str | None]:
-    folder = Path(os.path.abspath(os.path.expanduser(directory))) if directory is not None else Path(os.path.abspath("."))
+    folder = (
+        Path(os.path.abspath(os.path.expanduser(directory))) if directory is not None else Path(os.path.abspath("."))
+    )
     if dest is None:
         return folder, None
     text = os.fspath(dest)
@@ -118,7 +126,8 @@ def _place(dest: Path | str | None, directory: Path | str | None) -> tuple[Path,
 
 
 def key_of(request: DownloadRequest) -> str:
-    """Return the key that makes two requests the same download: the destination, or folder and link while the name is unknown.
+    """Return the key that makes two requests the same download: the destination, or folder and link while the name
+    is unknown.
 
     Parameters that only sign a link are left out, so that a link signed anew continues the same download.
     """

@@ -81,6 +81,8 @@ class Run:
         self._refresh_url = refresh_url
         self._engine: Engine | None = None
         self._attempts = 0
+        self.claimed_bytes: int | None = None
+        """What former runs' checkpoints vouch for."""
         sources = [Source(request.url, request.headers, refresh_url)]
         sources += [Source(mirror, request.headers) for mirror in request.mirrors]
         self.session = Session(download_id, request, sources, request.filename or filename)
@@ -149,6 +151,7 @@ class Run:
             project=self.request.project,
             title=self.view.filename or self.view.url,
             policy=self._shared.policy,
+            progress_done=self.claimed_bytes,
         )
 
     async def _attempt(self, attempt: Attempt) -> Published:
@@ -166,7 +169,9 @@ class Run:
             raise
         finally:
             self._refresh()
-        self.view = replace(self.view, sha256=published.sha256, verified_by=published.verified_by, dest=str(published.path))
+        self.view = replace(
+            self.view, sha256=published.sha256, verified_by=published.verified_by, dest=str(published.path)
+        )
         return published
 
     def found(self, there: There) -> Result:
@@ -212,7 +217,8 @@ class Run:
             warnings=tuple(session.warnings),
         )
 
-    # -- adapters ---------------------------------------------------------------------------------------------------------
+    # -- adapters
+    # ---------------------------------------------------------------------------------------------------------
 
     def _adapters(self) -> Adapters:
         shared = self._shared
@@ -234,7 +240,8 @@ class Run:
         """Return ``suggested`` or a numbered form of it that no file, finished or not, has."""
         return await asyncio.to_thread(_free_name, self.request.directory, suggested)
 
-    # -- telling ----------------------------------------------------------------------------------------------------------
+    # -- telling
+    # ----------------------------------------------------------------------------------------------------------
 
     def subscribe(self) -> Mailbox:
         """Return a new mailbox that gets every event from now on."""
@@ -296,7 +303,8 @@ class Run:
             mailbox.put(event)
         self._shared.emit(event)
 
-    # -- somebody else runs it -----------------------------------------------------------------------------------------------
+    # -- somebody else runs it
+    # -----------------------------------------------------------------------------------------------
 
     async def _follow(self, operation: Operation) -> Result | None:
         """Follow the process that holds the lease; its result is ours. None when it gave up the lease unfinished."""
@@ -308,7 +316,7 @@ class Run:
                 return None
             if current.state is State.COMPLETE:
                 return await self._receipt(current)
-            if current.lease_until is None or current.lease_until < shared.clock.time():
+            if not current.leased(shared.clock.time()):
                 return None
             self.view = replace(
                 self.view, state=current.state, bytes_done=current.progress_done, bytes_total=current.progress_total

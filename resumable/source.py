@@ -1,6 +1,7 @@
 """Where a representation can be fetched from: the link as given, the link a redirect led to, and a way to a fresh one.
 
-A redirect's target is remembered and asked directly until it is refused (signed links expire); then the link as given is asked
+A redirect's target is remembered and asked directly until it is refused (signed links expire); then the link as
+given is asked
 again, once for all connections and outside the retry budget (agency-lang#1035, aria2#2197).
 """
 
@@ -17,7 +18,9 @@ from resumable.redact import redact_url
 from resumable.validators import Representation
 
 MAYBE_EXPIRED: Final = frozenset({400, 401, 403, 404, 410})
-"""What signed links answer once they are too old: S3 says 400 or 403, others 401, 404 or 410 (research/downloaders.md 4.40)."""
+"""What signed links answer once they are too old: S3 says 400 or 403, others 401, 404 or 410
+(research/downloaders.md 4.40).
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +34,9 @@ class Source:
     """Identity as this source states it; validators of two sources are never compared with each other."""
     resolved: str | None = None
     generation: int = 0
-    """Rises each time the link was renewed or the target forgotten, so that only one of many refused connections does it."""
+    """Rises each time the link was renewed or the target forgotten, so that only one of many refused connections
+    does it.
+    """
     refreshed_at_durable: int = -1
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -59,9 +64,11 @@ class Source:
             self.resolved = response.url
 
     async def renew(self, generation: int, *, durable: int) -> bool:
-        """After a refusal seen under ``generation``: forget the target, or ask for a fresh link; False where neither is left.
+        """After a refusal seen under ``generation``: forget the target, or ask for a fresh link; False where neither
+        is left.
 
-        A fresh link is asked for at most once without durable progress, so a resolver that returns dead links cannot loop.
+        A fresh link is asked for at most once without durable progress, so a resolver that returns dead links cannot
+        loop.
         """
         async with self._lock:
             if self.generation != generation:

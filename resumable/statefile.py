@@ -8,7 +8,9 @@ from pathlib import Path
 
 
 def default_state_path(environ: Mapping[str, str], *, platform: str = sys.platform) -> Path:
-    """Return the path of the state file (XDG Base Directory on Unix, Application Support on macOS, %LOCALAPPDATA% on Windows)."""
+    """Return the path of the state file (XDG Base Directory on Unix, Application Support on macOS, %LOCALAPPDATA% on
+    Windows).
+    """
     chosen = environ.get("RESUMABLE_STATE")
     if chosen:
         return Path(chosen).expanduser()

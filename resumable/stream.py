@@ -1,6 +1,8 @@
-"""Carries one response body into the part file: gathers blocks, writes and hashes them in one thread hop, books what was written.
+"""Carries one response body into the part file: gathers blocks, writes and hashes them in one thread hop, books what
+was written.
 
-Two buffers per connection and no more: while one is being written the next is gathered; the reader waits for the write before it
+Two buffers per connection and no more: while one is being written the next is gathered; the reader waits for the
+write before it
 hands over another, so a slow disk closes the TCP window (design section 3).
 """
 
@@ -16,7 +18,9 @@ from resumable.plan import ChunkState, Extent
 from resumable.ports import PartFile, Response
 
 FLUSH_SIZE: Final = 1 << 20
-"""Blocks are gathered up to this many bytes before a thread hop; below 256 KiB the hop costs more than the write (research)."""
+"""Blocks are gathered up to this many bytes before a thread hop; below 256 KiB the hop costs more than the write
+(research).
+"""
 
 
 class ExtentStream:
@@ -45,7 +49,8 @@ class ExtentStream:
         self._hop: asyncio.Task[None] | None = None
 
     async def consume(self, response: Response) -> None:
-        """Read until the extent is full or the body ends; whatever happens, everything received is written before it returns.
+        """Read until the extent is full or the body ends; whatever happens, everything received is written before it
+        returns.
 
         Raises Interrupted and Stalled from the response, LocalError from the disk.
         """
@@ -62,7 +67,9 @@ class ExtentStream:
             await self._drain()
 
     def nudge(self) -> None:
-        """Begin writing what is gathered, however little: the checkpoint tick calls this so that slow links lose no more."""
+        """Begin writing what is gathered, however little: the checkpoint tick calls this so that slow links lose no
+        more.
+        """
         if self._pending and (self._hop is None or self._hop.done()):
             self._reap()
             self._start()
@@ -138,7 +145,9 @@ class ExtentStream:
 
 
 class SequentialStream(ExtentStream):
-    """Streams a whole representation from byte 0 for an origin without ranges: chunks already done are compared, not written."""
+    """Streams a whole representation from byte 0 for an origin without ranges: chunks already done are compared, not
+    written.
+    """
 
     async def _add(self, block: bytes) -> None:
         grid, plan = self._ledger.grid, self._ledger.plan
@@ -167,7 +176,9 @@ class SequentialStream(ExtentStream):
 
 
 class ContentDiffersError(Exception):
-    """A chunk fetched again is not what the same origin sent before; the engine turns this into RepresentationChanged."""
+    """A chunk fetched again is not what the same origin sent before; the engine turns this into
+    RepresentationChanged.
+    """
 
     def __init__(self, index: int) -> None:
         """Keep the chunk's index."""

@@ -11,7 +11,9 @@ from resumable.validators import Representation
 
 
 class MemoryCheckpoints:
-    """A ``CheckpointStore`` whose rows a test may look at and change. ``generation`` None lets every generation write."""
+    """A ``CheckpointStore`` whose rows a test may look at and change. ``generation`` None lets every generation
+    write.
+    """
 
     def __init__(self) -> None:
         """Begin with nothing known."""

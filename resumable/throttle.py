@@ -1,4 +1,6 @@
-"""Bandwidth limits: token buckets that the reader waits at, so that the kernel's receive window slows the origin down."""
+"""Bandwidth limits: token buckets that the reader waits at, so that the kernel's receive window slows the origin
+down.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ class There:
 
 
 async def verify_file(path: Path, receipt: FileRow | None, *, sha256: str | None) -> VerifyReport:
-    """Read the whole file and compare. Raises LookupError with nothing to compare with, DestinationError if it is no file."""
+    """Read the whole file and compare. Raises LookupError with nothing to compare with, DestinationError if it is no
+    file.
+    """
     wanted = None if sha256 is None else parse_sha256(sha256)
     if wanted is None and receipt is None:
         raise LookupError(f"nothing is known of {path}: give --sha256, or the state file of its download")
@@ -77,7 +79,12 @@ def _verify(path: Path, receipt: FileRow | None, wanted: str | None) -> VerifyRe
     damaged = _damaged(receipt, chunks, size) if receipt is not None else ()
     ok = actual == wanted if wanted is not None else receipt is not None and not damaged and size == receipt.size
     return VerifyReport(
-        path=path, size=size, sha256=actual, ok=ok, damaged=damaged, source="caller" if wanted is not None else "receipt"
+        path=path,
+        size=size,
+        sha256=actual,
+        ok=ok,
+        damaged=damaged,
+        source="caller" if wanted is not None else "receipt",
     )
 
 
@@ -99,7 +106,8 @@ def _damaged(receipt: FileRow, chunks: list[bytes], size: int) -> tuple[Span, ..
 
 
 async def already_there(request: DownloadRequest, receipt: FileRow | None, transport: Transport) -> There | None:
-    """Return the file that makes a transfer needless, None where there is none. At most one conditional request is made.
+    """Return the file that makes a transfer needless, None where there is none. At most one conditional request is
+    made.
 
     Raises DestinationError where a folder or something else that is no file stands in the way.
     """
@@ -111,18 +119,28 @@ async def already_there(request: DownloadRequest, receipt: FileRow | None, trans
         return None
     size, mtime_ns = found
     if request.options.no_clobber and request.dest is not None:
-        return There(path=dest, size=size, sha256=None, verified_by="exists", note="the file exists and is kept (no clobber)")
+        return There(
+            path=dest, size=size, sha256=None, verified_by="exists", note="the file exists and is kept (no clobber)"
+        )
     intact = receipt is not None and (receipt.size, receipt.mtime_ns, receipt.path) == (size, mtime_ns, dest)
     if request.sha256 is not None:
         known = receipt.sha256 if receipt is not None and intact else None
         if known is None and (receipt is None or not intact or receipt.size == size):
             known = (await asyncio.to_thread(_verify, dest, None, request.sha256)).sha256
         if known == request.sha256:
-            return There(path=dest, size=size, sha256=known, verified_by="digest", note="the file is there and has the digest")
+            return There(
+                path=dest, size=size, sha256=known, verified_by="digest", note="the file is there and has the digest"
+            )
         return None
     if receipt is None or not intact or not await _unchanged(request, receipt, transport):
         return None
-    return There(path=dest, size=size, sha256=receipt.sha256, verified_by=receipt.verified_by, note="the file is there, unchanged")
+    return There(
+        path=dest,
+        size=size,
+        sha256=receipt.sha256,
+        verified_by=receipt.verified_by,
+        note="the file is there, unchanged",
+    )
 
 
 def _stat(path: Path) -> tuple[int, int] | None:
@@ -140,7 +158,9 @@ def _stat(path: Path) -> tuple[int, int] | None:
 
 
 async def _unchanged(request: DownloadRequest, receipt: FileRow, transport: Transport) -> bool:
-    """Ask once whether the origin still serves what the receipt describes; an origin that cannot say does not undo the file."""
+    """Ask once whether the origin still serves what the receipt describes; an origin that cannot say does not undo
+    the file.
+    """
     known = receipt.representation
     condition = {}
     if known.etag is not None:

@@ -32,7 +32,7 @@ def test_durable_counts_only_what_was_committed_or_audited() -> None:
     ledger.committed(dirty)
     assert ledger.durable == 10
     ledger.audited(Checkpoint(2, 5, DIGEST), None)
-    assert (15, 5) == (ledger.durable, ledger.resumed)
+    assert (ledger.durable, ledger.resumed) == (15, 5)
     ledger.damaged(0)
     assert ledger.durable == 5
     assert not ledger.complete
@@ -46,7 +46,7 @@ def test_a_failed_commit_is_tried_again_with_the_newest_claim() -> None:
     ledger.wrote(0, 7, b"b")
     ledger.redo(failed)
     assert [Checkpoint(0, 7, b"b")] == ledger.take_dirty()
-    assert [] == ledger.take_dirty()
+    assert ledger.take_dirty() == []
 
 
 def test_a_partial_claim_continues_with_its_digester() -> None:
@@ -54,7 +54,7 @@ def test_a_partial_claim_continues_with_its_digester() -> None:
     ledger = Ledger(ChunkGrid(10, 10), {0: Checkpoint(0, 4, DIGEST)})
     digester = hashlib.sha256(b"abcd")
     ledger.audited(Checkpoint(0, 4, digester.digest()), digester)
-    assert {0: 4} == ledger.prefixes()
+    assert ledger.prefixes() == {0: 4}
     extent = ledger.plan.take(connections=1)
     assert extent is not None
     assert extent.cursor == 4
@@ -66,10 +66,10 @@ def test_speed_is_that_of_the_wire_in_the_window() -> None:
     assert meter.rate(0.0, 0) == 0.0
     for tenth in range(101):
         meter.sample(tenth / 10, tenth * 100)
-    assert 1000.0 == pytest.approx(meter.rate(10.0, 10_000))
+    assert pytest.approx(meter.rate(10.0, 10_000)) == 1000.0
     for tenth in range(101, 161):
         meter.sample(tenth / 10, 10_000)
-    assert 0.0 == pytest.approx(meter.rate(16.0, 10_000))
+    assert pytest.approx(meter.rate(16.0, 10_000)) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_connections_fall_with_failures_and_grow_with_successes() -> None:
     """After as many failures as connections nothing is handed out; a throttling answer lowers the ceiling for good."""
     limit = AdaptiveLimit(4)
     limit.failed(running=3, status=503)
-    assert (3, 3) == (limit.limit, limit.most)
+    assert (limit.limit, limit.most) == (3, 3)
     limit.failed(running=2)
-    assert (2, 3) == (limit.limit, limit.most)
+    assert (limit.limit, limit.most) == (2, 3)
     limit.succeeded()
     limit.succeeded()
     assert limit.limit == 3
@@ -135,7 +135,7 @@ async def test_slots_go_to_the_highest_priority_first() -> None:
         tasks[2].cancel()
         await asyncio.sleep(0)
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert ["first", "second", "low"] == order
+    assert order == ["first", "second", "low"]
     async with asyncio.timeout(1), slots.slot():
         pass
     with pytest.raises(ValueError, match="at least one"):

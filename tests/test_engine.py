@@ -32,7 +32,9 @@ from resumable.model import DownloadRequest, Options
 from resumable.ports import Hop
 from resumable.session import Adapters, Mode, Session
 from resumable.source import Source
-from resumable.testing import MemoryCheckpoints, MemoryPartFile, Reply, ScriptedTransport
+from resumable.testing import Reply, ScriptedTransport
+from resumable.testing_checkpoints import MemoryCheckpoints
+from resumable.testing_partfile import MemoryFolder, MemoryPartFile
 
 KIB = 1 << 10
 CHUNK = 64 * KIB
@@ -44,10 +46,18 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 class Rig:
     """A download with fakes all around; ``run`` makes attempts until one succeeds or raises what is not expected."""
 
-    def __init__(self, transport: Any, *, connections: int = 3, sha256: str | None = None, mirrors: tuple[str, ...] = (), **options: Any) -> None:
+    def __init__(
+        self,
+        transport: Any,
+        *,
+        connections: int = 3,
+        sha256: str | None = None,
+        mirrors: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
         self.transport = transport
         self.store = MemoryCheckpoints()
-        self.files: dict[Path, MemoryPartFile] = {}
+        self.folder = MemoryFolder()
         self.told: list[tuple[EventName, str]] = []
         self.durable = 0
         settings = {"chunk_size": CHUNK, "checkpoint_interval_s": 0.002, **options}
@@ -71,7 +81,7 @@ class Rig:
                 transport=self.transport,
                 store=self.store,
                 clock=SystemClock(),
-                open_part=self._open,
+                open_part=self.folder.open,
                 audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
                 follow=FollowBehind,
                 choose_name=self._name,
@@ -79,12 +89,6 @@ class Rig:
                 notify=lambda name, message: self.told.append((name, message)),
             ),
         )
-
-    async def _open(self, path: Path) -> MemoryPartFile:
-        part = self.files.get(path)
-        if part is None:
-            part = self.files[path] = MemoryPartFile(path)
-        return part
 
     async def _name(self, suggested: str) -> str:
         return suggested
@@ -95,7 +99,9 @@ class Rig:
 
         return await self.engine.attempt(1, progress)
 
-    async def run(self, expected: type[DownloadError] | tuple[type[DownloadError], ...] = Interrupted, most: int = 60) -> Published:
+    async def run(
+        self, expected: type[DownloadError] | tuple[type[DownloadError], ...] = Interrupted, most: int = 60
+    ) -> Published:
         for _ in range(most):
             try:
                 return await self.attempt()
@@ -104,13 +110,12 @@ class Rig:
         raise AssertionError("no attempt succeeded")
 
     @property
-    def part(self) -> MemoryPartFile:
-        return self.files[Path("/d/model.bin.part")]
+    def part(self) -> bytearray:
+        return self.folder.files[Path("/d/model.bin.part")]
 
     @property
     def published(self) -> bytes:
-        (content,) = [bytes(part.published) for part in self.files.values() if part.published is not None]
-        return content
+        return bytes(self.folder.files[Path("/d/model.bin")])
 
     def names(self) -> list[EventName]:
         return [name for name, _ in self.told]
@@ -121,7 +126,7 @@ async def test_an_honest_origin_is_downloaded_whole(connections: int) -> None:
     """Every byte arrives, each once, by as many connections as are allowed."""
     rig = Rig(ScriptedTransport(CONTENT), connections=connections)
     published = await rig.attempt()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert (len(CONTENT), "etag") == (published.size, published.verified_by)
     assert len(CONTENT) == rig.session.received
     assert rig.store.finished is not None
@@ -149,17 +154,21 @@ async def test_a_wrong_digest_publishes_nothing_and_keeps_the_file_aside() -> No
     rig = Rig(ScriptedTransport(OTHER), sha256=SHA)
     with pytest.raises(DigestMismatch) as caught:
         await rig.attempt()
-    assert (SHA, hashlib.sha256(OTHER).hexdigest(), "the caller") == (caught.value.expected, caught.value.actual, caught.value.source)
-    assert "model.bin.suspect" == caught.value.kept
+    assert (SHA, hashlib.sha256(OTHER).hexdigest(), "the caller") == (
+        caught.value.expected,
+        caught.value.actual,
+        caught.value.source,
+    )
+    assert caught.value.kept == "model.bin.suspect"
     assert rig.store.finished is None
-    assert {} == rig.store.claims
+    assert rig.store.claims == {}
 
 
 async def test_cuts_lose_nothing_and_need_no_new_attempt_while_there_is_progress() -> None:
     """Every response breaks after three chunks: one attempt still finishes, and no byte is received twice."""
     rig = Rig(ScriptedTransport(CONTENT, script=[Reply(cut_after=3 * CHUNK)] * 12))
     await rig.run()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert len(CONTENT) == rig.session.received
     assert EventName.INTERRUPTED in rig.names()
 
@@ -172,7 +181,7 @@ async def test_tiny_cuts_end_the_attempt_but_keep_every_byte() -> None:
     assert rig.session.received == 1000
     await rig.run()
     assert len(CONTENT) == rig.session.received
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
 
 
 async def test_a_new_process_continues_at_the_exact_byte() -> None:
@@ -189,7 +198,7 @@ async def test_a_new_process_continues_at_the_exact_byte() -> None:
     assert sum(claim.length for claim in rig.store.claims.values()) == 5 * CHUNK + 321
     rig.new_session()
     await rig.attempt()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert len(CONTENT) - 5 * CHUNK - 321 == rig.session.received
     assert EventName.RESUMED in rig.names()
 
@@ -221,10 +230,10 @@ async def test_exactly_the_damaged_chunks_are_fetched_again(damage: Damage, chun
         await rig.attempt()
     await rig.engine.close()
     assert len(rig.store.claims) == 10
-    damage(rig.part.data)
+    damage(rig.part)
     rig.new_session()
     await rig.run((StatusError, Interrupted))
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert len(CONTENT) - (10 - chunks) * CHUNK == rig.session.received
 
 
@@ -240,7 +249,7 @@ async def test_an_object_replaced_between_runs_is_never_mixed() -> None:
     with pytest.raises(RepresentationChanged):
         await rig.run((StatusError,))
     await rig.attempt()
-    assert OTHER == rig.published
+    assert rig.published == OTHER
     assert EventName.RESTARTED in rig.names()
     assert rig.session.restarted is not None
     assert "etag" in rig.session.restarted.lower()
@@ -264,7 +273,7 @@ async def test_an_object_replaced_in_mid_run_is_never_mixed() -> None:
     with pytest.raises(RepresentationChanged):
         await rig.attempt()
     await rig.attempt()
-    assert OTHER == rig.published
+    assert rig.published == OTHER
 
 
 async def test_without_validators_the_overlap_must_prove_the_resume() -> None:
@@ -272,7 +281,7 @@ async def test_without_validators_the_overlap_must_prove_the_resume() -> None:
     transport = ScriptedTransport(CONTENT, etag=None, script=[Reply(cut_after=10 * CHUNK)])
     rig = Rig(transport)
     await rig.run()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert rig.session.mode is Mode.SINGLE
     assert len(CONTENT) < rig.session.received <= len(CONTENT) + 3 * 64 * KIB
 
@@ -287,14 +296,14 @@ async def test_without_validators_a_changed_object_is_noticed_by_its_bytes() -> 
     with pytest.raises(RepresentationChanged, match="bytes before the gap"):
         await rig.run((StatusError,))
     await rig.attempt()
-    assert OTHER == rig.published
+    assert rig.published == OTHER
 
 
 async def test_an_origin_without_ranges_is_read_in_one_pass() -> None:
     """200 to the first request: sequential, marked as not resumable."""
     rig = Rig(ScriptedTransport(CONTENT, ranges=False))
     await rig.attempt()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert rig.session.can_resume is False
     assert len(CONTENT) == rig.session.received
 
@@ -303,7 +312,7 @@ async def test_an_origin_without_ranges_that_breaks_is_read_again_and_compared()
     """The second pass compares what is kept and writes the rest."""
     rig = Rig(ScriptedTransport(CONTENT, ranges=False, script=[Reply(cut_after=20 * CHUNK)]))
     await rig.run()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert len(CONTENT) + 20 * CHUNK == rig.session.received
 
 
@@ -319,10 +328,13 @@ async def test_a_range_less_origin_that_never_gets_further_is_not_asked_for_ever
 
 async def test_ranges_ignored_after_a_good_start_fall_back_to_one_pass() -> None:
     """206 first, then 200 with the whole body: that very body is used, what is kept is compared."""
-    script = [Reply(), *[Reply(status=200, body=CONTENT, headers={"content-range": None, "content-length": str(len(CONTENT))})] * 8]
+    script = [
+        Reply(),
+        *[Reply(status=200, body=CONTENT, headers={"content-range": None, "content-length": str(len(CONTENT))})] * 8,
+    ]
     rig = Rig(ScriptedTransport(CONTENT, script=script))
     await rig.run()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert rig.session.restarted == "no-range"
 
 
@@ -331,17 +343,21 @@ async def test_a_wrong_content_range_writes_nothing_and_falls_back() -> None:
     shifted = Reply(headers={"content-range": f"bytes 5-{CHUNK}/{len(CONTENT)}"})
     rig = Rig(ScriptedTransport(CONTENT, script=[Reply(), *[shifted] * 4]))
     await rig.run((ProtocolFault, Interrupted))
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
 
 
 async def test_a_web_page_in_place_of_a_range_is_refused() -> None:
     """A login page with status 200 is an error of its own, and the kept bytes stay."""
-    page = Reply(status=200, body=b"<html>log in</html>", headers={"content-type": "text/html", "content-range": None, "etag": None, "content-length": "19"})
+    page = Reply(
+        status=200,
+        body=b"<html>log in</html>",
+        headers={"content-type": "text/html", "content-range": None, "etag": None, "content-length": "19"},
+    )
     rig = Rig(ScriptedTransport(CONTENT, script=[Reply(cut_after=10 * CHUNK), *[page] * 3]), connections=1)
     with pytest.raises(WebPage):
         await rig.attempt()
     await rig.run((WebPage, Interrupted))
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert len(CONTENT) <= rig.session.received <= len(CONTENT) + 100
 
 
@@ -351,18 +367,21 @@ async def test_a_status_ends_the_attempt_with_what_the_origin_asked_for() -> Non
     rig = Rig(transport)
     with pytest.raises(StatusError) as caught:
         await rig.attempt()
-    assert (503, 2.0) == (caught.value.status, caught.value.retry_after_s)
+    assert (caught.value.status, caught.value.retry_after_s) == (503, 2.0)
     assert len(transport.requests) == 1
     await rig.attempt()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
 
 
 async def test_an_expired_redirect_is_resolved_again_outside_the_retry_budget() -> None:
     """403 from the remembered target: the link as given is asked again at once."""
     moved = Reply(hops=(Hop("https://origin.test/model.bin", 302, {}),), url="https://cdn.test/signed?sig=1")
-    rig = Rig(ScriptedTransport(CONTENT, script=[replace(moved, cut_after=10 * CHUNK), Reply(status=403), moved]), connections=1)
+    rig = Rig(
+        ScriptedTransport(CONTENT, script=[replace(moved, cut_after=10 * CHUNK), Reply(status=403), moved]),
+        connections=1,
+    )
     await rig.attempt()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     urls = [request.url for request in rig.transport.requests]
     link, target = "https://origin.test/model.bin", "https://cdn.test/signed?sig=1"
     assert [link, target, link] == urls[:3]
@@ -379,9 +398,11 @@ async def test_a_stale_owner_writes_nothing() -> None:
 
 async def test_a_mirror_takes_over_when_the_first_source_refuses() -> None:
     """404 from the first: the mirror is tried in the same attempt."""
-    rig = Rig(ScriptedTransport(CONTENT, script=[Reply(status=404)]), mirrors=("https://mirror.test/m.bin",), sha256=SHA)
+    rig = Rig(
+        ScriptedTransport(CONTENT, script=[Reply(status=404)]), mirrors=("https://mirror.test/m.bin",), sha256=SHA
+    )
     await rig.attempt()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert "mirror.test" in rig.transport.requests[-1].url
 
 
@@ -400,8 +421,8 @@ class _LateDigest:
 
     async def finish(self, length: int) -> str:
         if self._damage:
-            self._damage.pop()(self._part.data)
-        return hashlib.sha256(self._part.data[:length]).hexdigest()
+            self._damage.pop()(self._part.content)
+        return hashlib.sha256(self._part.content[:length]).hexdigest()
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -413,8 +434,8 @@ async def test_rot_in_the_part_file_is_found_by_the_whole_digest_and_healed() ->
     damage = [_flip]
     rig.engine._adapters = replace(rig.engine._adapters, follow=lambda part: _LateDigest(part, damage))
     published = await rig.attempt()
-    assert CONTENT == rig.published
-    assert SHA == published.sha256
+    assert rig.published == CONTENT
+    assert published.sha256 == SHA
     assert len(CONTENT) + CHUNK == rig.session.received
     assert EventName.REPAIRED in rig.names()
 
@@ -426,7 +447,7 @@ async def test_a_body_without_length_counts_when_two_reads_agree() -> None:
     short = Reply(status=200, body=CONTENT[:-70_000], headers=headers)
     rig = Rig(ScriptedTransport(CONTENT, etag=None, script=[short, whole, whole]))
     published = await rig.attempt()
-    assert CONTENT == rig.published
+    assert rig.published == CONTENT
     assert len(CONTENT) == published.size
 
 

@@ -71,7 +71,7 @@ def test_one_connection_takes_the_whole_run() -> None:
     plan = Plan(ChunkGrid(100 * MIB, MIB))
     extent = plan.take(connections=1)
     assert extent is not None
-    assert 100 * MIB == extent.remaining
+    assert extent.remaining == 100 * MIB
 
 
 def test_a_kept_prefix_begins_a_request_and_is_not_asked_for_again() -> None:
@@ -81,8 +81,8 @@ def test_a_kept_prefix_begins_a_request_and_is_not_asked_for_again() -> None:
     first, second = plan.take(connections=1), plan.take(connections=1)
     assert first is not None
     assert second is not None
-    assert (0, 3 * MIB) == (first.cursor, first.stop)
-    assert (3 * MIB + 1000, 8 * MIB) == (second.cursor, second.stop)
+    assert (first.cursor, first.stop) == (0, 3 * MIB)
+    assert (second.cursor, second.stop) == (3 * MIB + 1000, 8 * MIB)
 
 
 def test_what_an_extent_did_not_finish_is_missing_again() -> None:
@@ -92,8 +92,11 @@ def test_what_an_extent_did_not_finish_is_missing_again() -> None:
     assert extent is not None
     plan.confirm(0)
     plan.release(extent, {1: 77})
-    assert [ChunkState.DONE, ChunkState.MISSING, ChunkState.MISSING, ChunkState.MISSING] == [
-        plan.state(i) for i in range(4)
+    assert [plan.state(i) for i in range(4)] == [
+        ChunkState.DONE,
+        ChunkState.MISSING,
+        ChunkState.MISSING,
+        ChunkState.MISSING,
     ]
     assert [Span(MIB + 77, 4 * MIB)] == list(plan.missing_spans())
     again = plan.take(connections=1)
@@ -155,13 +158,15 @@ def test_a_sequential_pass_covers_all_and_keeps_what_is_done() -> None:
     plan = Plan(ChunkGrid(3 * MIB, MIB))
     plan.confirm(1)
     extent = plan.take_all()
-    assert (0, 3 * MIB) == (extent.cursor, extent.stop)
+    assert (extent.cursor, extent.stop) == (0, 3 * MIB)
     assert repr(plan) == "<Plan missing=0 taken=2 claimed=0 done=1>"
 
 
 @given(st.integers(1, 40), st.lists(st.tuples(st.integers(0, 5), st.integers(0, 10**6)), max_size=60))
 def test_whatever_breaks_every_byte_is_fetched_and_none_is_lost(chunks: int, script: list[tuple[int, int]]) -> None:
-    """Extents are taken, broken at any byte, stolen and finished in any order: done and missing always tile the file."""
+    """Extents are taken, broken at any byte, stolen and finished in any order: done and missing always tile the
+    file.
+    """
     size = 1 << 12
     grid = ChunkGrid(chunks * size - 17 if chunks > 1 else 5, size)
     plan = Plan(grid)
@@ -194,7 +199,7 @@ def test_whatever_breaks_every_byte_is_fetched_and_none_is_lost(chunks: int, scr
         elif action == 4 and (thief := plan.steal(now=100.0, patience_s=0.0)) is not None:
             active.append(thief)
     while True:
-        for extent in list(active):
+        for extent in active:
             receive(extent, extent.remaining)
             end(extent)
         taken = plan.take(connections=2)

@@ -1,0 +1,326 @@
+"""The part file on a disk: positional writes, hashed in the same thread hop; preallocation; the final name at last.
+
+It neither knows which bytes are good (the checkpoints do) nor what a whole file is: it does what it is told, durably.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from resumable import syscalls
+from resumable.allocation import allocate, allocated
+from resumable.disk_errors import local_error
+from resumable.diskspace import free_bytes
+from resumable.errors import DestinationError, DeviceError, DiskFull, LocalError
+from resumable.exclusive import open_exclusively, unlock
+from resumable.folder import Folder, same_file
+from resumable.hops import Hops, until_done
+from resumable.ports import Digester
+from resumable.publication import move_over, move_to_free_name
+
+__all__ = ["DiskPartFile"]
+
+T = TypeVar("T")
+
+_SMALL_BLOCK: Final = 64 * 1024
+"""Below this the blocks of a hop are joined: an ``update`` and an iovec each cost more than copying (by 10 %)."""
+_MOST_VECTORS: Final = 1024
+"""IOV_MAX of Linux and the BSDs."""
+_READ_SIZE: Final = 512 * 1024
+_SPAN_PER_HOP: Final = 16 << 20
+"""Bytes read and hashed in one hop: about 12 ms, which is how long a cancellation waits."""
+_AGAIN_TRIES: Final = 100
+_AGAIN_S: Final = 0.01
+
+
+class DiskPartFile:
+    """An open, locked part file. Any number of tasks may write different spans at once; each call is one thread hop.
+
+    A cancelled call has ended when it raises: a hop that had begun was completed (written *and* fed to the digest),
+    one that had not was dropped. Every method raises LocalError as ``local_error`` maps what the system says, and
+    ValueError after ``close``.
+    """
+
+    def __init__(self, folder: Folder, name: str, fd: int, hops: Hops, *, new: bool) -> None:
+        """Take over what ``open`` has opened."""
+        self._fd = fd
+        self._folder = folder
+        self.path = folder.path / name
+        self._hops = hops
+        self._name_synced = not new
+        self._length = 0
+        self._doubt: str | None = None
+        self._published = False
+        self._ending: asyncio.Future[None] | None = None
+
+    def __del__(self) -> None:
+        """Give back what was not closed, and say so."""
+        if self._fd >= 0:
+            try:
+                warnings.warn(f"part file {self.path} was not closed", ResourceWarning, source=self, stacklevel=2)
+            finally:
+                self._release(delete=False)
+
+    @classmethod
+    async def open(cls, path: Path, *, executor: Executor | None = None) -> DiskPartFile:
+        """Open the part file at ``path``, making it with mode 0600 where there is none, and lock it (flock).
+
+        ``executor`` runs the hops; None takes the process's own.
+
+        Raises:
+            PartFileBusy: another process or another download of this one has it open. DestinationError: its folder is
+            missing; or there is a symbolic link, a folder, a file with a second name or of
+                another user.
+        """
+        hops = Hops(executor)
+
+        def work() -> DiskPartFile:
+            folder = Folder.open(path.parent)
+            try:
+                fd, new = open_exclusively(folder, path.name)
+            except BaseException:
+                folder.close()
+                raise
+            return cls(folder, path.name, fd, hops, new=new)
+
+        return await hops.run(partial(_blamed, path, work), undo=_give_back)
+
+    # -- bytes ---------------------------------------------------------------------------------------------------------
+
+    async def write(self, offset: int, blocks: Sequence[bytes], digest: Digester) -> bytes:
+        """Write the blocks one after the other at ``offset``, feed them to ``digest`` and return its digest so far.
+
+        When it raises a LocalError, ``digest`` has been fed nothing, and what is on disk from ``offset`` on is not
+        known.
+
+        Raises DiskFull, DestinationError (the file would be too large), DeviceError.
+        """
+        return await self._hop(partial(self._write, offset, blocks, digest))
+
+    def _write(self, offset: int, blocks: Sequence[bytes], digest: Digester) -> bytes:
+        length = sum(map(len, blocks))
+        if len(blocks) > 1 and length < len(blocks) * _SMALL_BLOCK:
+            blocks = (b"".join(blocks),)
+        # All is written before any is hashed: a digest never vouches for what the system did not take.
+        self._write_all(offset, [block for block in blocks if block], offset + length)
+        for block in blocks:
+            digest.update(block)
+        return digest.digest()
+
+    def _write_all(self, offset: int, left: list[bytes | memoryview], stop: int) -> None:
+        tries = 0
+        while left:
+            try:
+                count = os.pwritev(self._fd, left[:_MOST_VECTORS], offset)
+            except BlockingIOError:
+                # No regular file should say this; FUSE and fault injection do.
+                tries += 1
+                if tries == _AGAIN_TRIES:
+                    raise
+                time.sleep(_AGAIN_S)
+                continue
+            except OSError as error:
+                needed = max(stop - offset, self._length - allocated(self._fd))
+                raise local_error(error, self.path, needed=needed) from error
+            if count == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))  # would go on for ever
+            offset += count
+            _skip(left, count)
+
+    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+        """Feed up to ``length`` bytes from the disk to ``digest``; return how many there were before the file's end.
+
+        Raises DeviceError.
+        """
+        done = 0
+        while done < length:
+            wanted = min(length - done, _SPAN_PER_HOP)
+            count = await self._hop(partial(self._hash, offset + done, wanted, digest))
+            done += count
+            if count < wanted:
+                break
+        return done
+
+    def _hash(self, offset: int, length: int, digest: Digester) -> int:
+        done = 0
+        while done < length and (block := os.pread(self._fd, min(_READ_SIZE, length - done), offset + done)):
+            digest.update(block)
+            done += len(block)
+        return done
+
+    # -- room ----------------------------------------------------------------------------------------------------------
+
+    async def reserve(self, length: int) -> None:
+        """Make sure that a file of ``length`` bytes fits: allocate its blocks, where that can be done without a write.
+
+        The size of the file stays what it is, or becomes ``length`` where nothing can be allocated. What is allocated
+        already does not count as needed. Not while writes are under way.
+
+        Raises DiskFull with the amounts; DestinationError when the file system holds no file of that size.
+        """
+        await self._hop(partial(self._reserve, length, alone=self._hops.flying == 0))
+
+    def _reserve(self, length: int, *, alone: bool) -> None:
+        self._length = length
+        allocate(self._fd, self.path, length, alone=alone)
+
+    async def truncate(self, length: int) -> None:
+        """Cut or extend the file to exactly ``length`` bytes; raises DestinationError where that is too large."""
+        await self._hop(lambda: os.ftruncate(self._fd, length))
+
+    async def free_space(self) -> int:
+        """Return the bytes free on its file system."""
+        return await self._hop(lambda: free_bytes(os.fstatvfs(self._fd)))
+
+    # -- durability ----------------------------------------------------------------------------------------------------
+
+    async def sync(self) -> None:
+        """Bring the data to the device (fdatasync), and once the file's name.
+
+        Raises DeviceError, and from then on always: after a failed sync the kernel may have dropped the data, and the
+        next one would say all is well. Close the file, open it again and audit it. DiskFull where promised space was
+        not there.
+        """
+        await self._hop(partial(self._sync, os.fdatasync))
+
+    def _sync(self, sync: Callable[[int], None]) -> None:
+        if self._doubt is not None:
+            raise DeviceError(f"an earlier sync failed, so what was written is not trusted: {self._doubt}")
+        try:
+            sync(self._fd)
+            if not self._name_synced:
+                self._folder.sync()
+                self._name_synced = True
+        except OSError as error:
+            failure = _failed_sync(error, self.path)
+            self._doubt = str(failure)
+            with contextlib.suppress(OSError):
+                # What is read from now on comes from the device, so that an audit sees what was lost.
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            raise failure from error
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    async def publish(self, dest: Path, *, replace: bool) -> Path:
+        """Bring the data to the device, rename to ``dest`` in the same folder, make the name durable; return the path.
+
+        The mode becomes what the umask allows. With ``replace`` a file or link of that name is replaced; without,
+        nothing is ever overwritten, and ``name.1.ext``, ``name.2.ext``, ... are tried. The lock is kept until
+        ``close``. After a cancellation, ``path`` tells whether it was renamed.
+
+        Raises DestinationError (a folder or a device in place of the file, the part file taken away), DeviceError.
+        """
+        self._refuse_other_folder(dest)
+        return await self._hop(partial(self._publish, dest, replace=replace))
+
+    def _publish(self, dest: Path, *, replace: bool) -> Path:
+        self._refuse_replaced()
+        with contextlib.suppress(PermissionError):  # FAT has no modes
+            os.fchmod(self._fd, 0o666 & ~syscalls.umask())
+        self._sync(os.fsync)
+        move = move_over if replace else move_to_free_name
+        self.path = move(self._folder, self.path.name, dest)
+        self._published = True
+        self._folder.sync()
+        return self.path
+
+    async def set_aside(self, path: Path) -> None:
+        """Rename the part file to ``path`` in the same folder, replacing an older one; it keeps its mode and its lock.
+
+        Raises DestinationError.
+        """
+        self._refuse_other_folder(path)
+        await self._hop(partial(self._set_aside, path))
+
+    def _set_aside(self, path: Path) -> None:
+        self._refuse_replaced()
+        self.path = move_over(self._folder, self.path.name, path)
+        self._folder.sync()
+
+    def _refuse_other_folder(self, path: Path) -> None:
+        if path.parent != self.path.parent:
+            msg = f"{path} is not in the folder of {self.path}"
+            raise ValueError(msg)
+
+    def _refuse_replaced(self) -> None:
+        if not self._folder.still_there():
+            raise DestinationError(f"the folder {self._folder.path} was moved or replaced")
+        there = self._folder.stat(self.path.name)
+        if there is None or not same_file(there, os.fstat(self._fd)):
+            raise DestinationError(f"{self.path} was deleted or replaced by another program")
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Wait for the hops under way, then release lock and descriptor; the file stays. May be called again."""
+        await self._end(delete=False)
+
+    async def abandon(self) -> None:
+        """Close and delete the part file while still holding its lock; a file already published stays."""
+        await self._end(delete=True)
+
+    async def _end(self, *, delete: bool) -> None:
+        if self._ending is None:
+            release = partial(_blamed, self.path, partial(self._release, delete=delete))
+            self._ending = asyncio.ensure_future(self._hops.finish(release))
+        held_back = await until_done(self._ending)
+        if held_back is not None:
+            raise held_back from (None if self._ending.cancelled() else self._ending.exception())
+        self._ending.result()
+
+    def _release(self, *, delete: bool) -> None:
+        fd, self._fd = self._fd, -1
+        try:
+            there = self._folder.stat(self.path.name) if delete and not self._published else None
+            if there is not None and same_file(there, os.fstat(fd)):
+                self._folder.remove(self.path.name)
+        finally:
+            unlock(fd)
+            with contextlib.suppress(OSError):  # NFS reports late writes here; the audit finds what they lost
+                os.close(fd)
+            self._folder.close()
+
+    async def _hop(self, work: Callable[[], T]) -> T:
+        if self._ending is not None:
+            raise ValueError("the part file is closed")
+        return await self._hops.run(partial(_blamed, self.path, work))
+
+
+def _give_back(part: DiskPartFile) -> None:
+    part._release(delete=False)  # noqa: SLF001  # opened for a caller who was cancelled meanwhile
+
+
+def _blamed(path: Path, work: Callable[[], T]) -> T:
+    """Return what ``work`` returns; an OSError of it becomes the LocalError of ``path``."""
+    try:
+        return work()
+    except OSError as error:
+        raise local_error(error, path) from error
+
+
+def _failed_sync(error: OSError, path: Path) -> LocalError:
+    failure = local_error(error, path)
+    if isinstance(failure, (DeviceError, DiskFull)):
+        return failure
+    return DeviceError(f"what was written to {path} did not reach the disk: {error.strerror}")
+
+
+def _skip(left: list[bytes | memoryview], count: int) -> None:
+    """Drop the first ``count`` bytes of ``left``."""
+    whole = 0
+    while whole < len(left) and count >= len(left[whole]):
+        count -= len(left[whole])
+        whole += 1
+    del left[:whole]
+    if count:
+        left[0] = memoryview(left[0])[count:]

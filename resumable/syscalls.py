@@ -1,0 +1,80 @@
+"""System calls that Python does not offer: ``fallocate``, ``renameat2``, and reading the umask without changing it.
+
+Not portable, and not silent about it: where the C library lacks a call, OSError(ENOSYS) is raised as an old kernel
+would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+__all__ = ["fallocate", "rename_new", "umask"]
+
+_FALLOC_FL_KEEP_SIZE: Final = 1
+_RENAME_NOREPLACE: Final = 1
+
+
+def _load(*names: str, arguments: tuple[Any, ...]) -> Callable[..., int]:
+    library = ctypes.CDLL(None, use_errno=True)
+    for name in names:
+        with contextlib.suppress(AttributeError):
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, ctypes.c_int
+            return function  # type: ignore[no-any-return]
+    return _missing
+
+
+def _missing(*_: object) -> int:
+    ctypes.set_errno(errno.ENOSYS)
+    return -1
+
+
+# fallocate64 where there is one: off_t of plain fallocate has 32 bits on 32-bit glibc.
+_fallocate: Final = _load(
+    "fallocate64", "fallocate", arguments=(ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+)
+_renameat2: Final = _load(
+    "renameat2", arguments=(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+)
+
+
+def fallocate(fd: int, length: int) -> None:
+    """Allocate blocks for the first ``length`` bytes without changing the file's size (FALLOC_FL_KEEP_SIZE).
+
+    Not ``posix_fallocate``: glibc emulates that by writing to every block where the file system cannot do it. The
+    size stays what it is, so that an unfinished file does not look finished (aria2 without its control file), and so
+    that FAT, which has no holes, need not write zeros up to the new end.
+
+    Raises OSError: EOPNOTSUPP, ENOSYS, ENOSPC, EDQUOT, EFBIG, ...
+    """
+    while _fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, length) != 0:
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+
+
+def rename_new(directory: int, old: str, new: str) -> None:
+    """Rename within one open directory, atomically and never over an existing name (renameat2, RENAME_NOREPLACE).
+
+    Raises OSError: EEXIST where ``new`` exists; ENOSYS, EINVAL or EOPNOTSUPP where system or file system cannot do it.
+    """
+    if _renameat2(directory, os.fsencode(old), directory, os.fsencode(new), _RENAME_NOREPLACE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), new)
+
+
+def umask() -> int:
+    """Return the process's umask. Blocking."""
+    # os.umask() can only be read by setting it, and a file another thread makes in between would be open to everybody.
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
