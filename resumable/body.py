@@ -7,12 +7,14 @@ come (aio-libs/aiohttp#13348), and what had arrived before a connection broke is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import aiohttp
 
 from resumable.errors import Fault, Interrupted, ProtocolFault, Stalled
+from resumable.intake import Intake
 from resumable.ports import Fetch, Hop
 from resumable.redact import redact_url
 from resumable.stall import StallMeter
@@ -23,6 +25,8 @@ _DISCARD_S: Final = 1.0
 """How long the body of a redirect may take; a new connection costs about as much as waiting longer."""
 _NO_BODY: Final = frozenset({204, 304})
 """RFC 9112 6.3: no body whatever the headers say; the Content-Length of a 304 is that of the 200."""
+_WORTH_TAKING_OVER: Final = 64 * 1024
+"""Bytes still to come from which on receiving them past aiohttp's parser pays for the change of protocols."""
 _BROKEN: Final = (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, RuntimeError)
 
 
@@ -30,8 +34,8 @@ class Answer:
     """The ``Response`` over one aiohttp response."""
 
     __slots__ = (
-        "_closed", "_content", "_loop", "_meter", "_promised", "_raw", "_received", "_request", "_stalled", "_timer",
-        "headers", "hops", "status", "url",
+        "_closed", "_content", "_intake", "_loop", "_meter", "_promised", "_raw", "_received", "_request", "_stalled",
+        "_timer", "headers", "hops", "status", "url",
     )  # fmt: skip
 
     def __init__(self, raw: aiohttp.ClientResponse, url: str, hops: Sequence[Hop], request: Fetch) -> None:
@@ -39,6 +43,7 @@ class Answer:
         self._raw = raw
         self._closed = _watched(raw.connection, self._connection_lost)
         self._content = raw.content
+        self._intake: Intake | None = None
         self._request = request
         self._loop = asyncio.get_running_loop()
         self._meter = StallMeter(request.stall_timeout_s, request.min_rate)
@@ -58,12 +63,15 @@ class Answer:
 
     async def read(self) -> bytes:
         """Return the next block; see ``ports.Response.read``. An answer that is not 2xx ends after 64 KiB."""
+        if self._intake is not None:
+            buffer = bytearray(_ERROR_BODY)
+            return bytes(buffer[: await self._fill(self._intake, memoryview(buffer), _nobody)])
         try:
             block = self._content.read_nowait()
             if not block and not self._content.at_eof():
                 block = await self._next_block()
         except _BROKEN as error:
-            return self._rest(error)
+            block = self._rest(error)
         self._received += len(block)
         if not block:
             return self._end(None)
@@ -72,15 +80,67 @@ class Answer:
             return b""
         return block
 
-    async def _next_block(self) -> bytes:
-        meter, loop = self._meter, self._loop
-        meter.wait(loop.time())
+    async def read_into(self, buffer: memoryview, arrived: Callable[[int], None]) -> int:
+        """Put the next bytes into ``buffer``; see ``ports.Response.read_into``."""
+        if self._intake is None:
+            try:
+                block = self._content.read_nowait(len(buffer))
+                if not block and not self._take_over() and not self._content.at_eof():
+                    block = await self._next_block(len(buffer))
+            except _BROKEN as error:
+                block = self._rest(error, len(buffer))
+            if self._intake is None:
+                return self._copied(block, buffer, arrived)
+        return await self._fill(self._intake, buffer, arrived)
+
+    def _copied(self, block: bytes, buffer: memoryview, arrived: Callable[[int], None]) -> int:
+        if not block:
+            return len(self._end(None))
+        self._received += len(block)
+        if self._received > _ERROR_BODY and not 200 <= self.status < 300:
+            self.close()
+            return 0
+        buffer[: len(block)] = block
+        arrived(len(block))
+        return len(block)
+
+    def _take_over(self) -> bool:
+        """Receive the rest past aiohttp where its length is known and it is long; nothing is buffered there now."""
+        connection, left = self._raw.connection, (self._promised or 0) - self._received
+        if left < _WORTH_TAKING_OVER or not 200 <= self.status < 300 or self._content.is_eof():
+            return False
+        if connection is None or connection.protocol is None or connection.transport is None:
+            return False
+        if connection.transport.is_closing():
+            return False
+        self._intake = Intake(connection.transport, connection.protocol, left, self._count)
+        return True
+
+    def _count(self, count: int) -> None:
+        self._received += count
+
+    async def _fill(self, intake: Intake, buffer: memoryview, arrived: Callable[[int], None]) -> int:
+        with self._waiting():
+            count = await intake.fill(buffer, arrived)
+        if not intake.left and not intake.lost:
+            # The parser never sees these bytes: the stream is told of its end by us, and the connection is free.
+            intake.release()
+            self._content.feed_eof()
+        return count or len(self._end(self._content.exception() if intake.lost else None))
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._meter.wait(self._loop.time())
         if self._timer is None:
             self._check()
         try:
-            return await self._content.readany()
+            yield
         finally:
-            meter.go_on(loop.time())
+            self._meter.go_on(self._loop.time())
+
+    async def _next_block(self, most: int = -1) -> bytes:
+        with self._waiting():
+            return await (self._content.readany() if most < 0 else self._content.read(most))
 
     def _check(self) -> None:
         """One timer per body, however many blocks it has."""
@@ -96,11 +156,9 @@ class Answer:
         if not self._content.is_eof() and self._content.exception() is None:
             self._content.set_exception(aiohttp.ClientPayloadError("the connection was lost"))
 
-    def _rest(self, error: BaseException) -> bytes:
+    def _rest(self, error: BaseException, most: int = -1) -> bytes:
         """Return what had come before the connection broke, and only then say that it did."""
-        block = _unread(self._content)
-        self._received += len(block)
-        return block or self._end(error)
+        return _unread(self._content, most) or self._end(error)
 
     def _end(self, error: BaseException | None) -> bytes:
         if self._received == self._promised:
@@ -134,6 +192,10 @@ class Answer:
             # Not close(): over TLS that waits for the peer to say goodbye, and takes in what it still sends.
             connection.transport.abort()
         self._raw.close()
+
+
+def _nobody(_: int) -> None:
+    """Nobody wants to hear of bytes before they are returned."""
 
 
 def _watched(
@@ -173,7 +235,7 @@ def _promised(status: int, headers: Mapping[str, str]) -> int | None:
     return int(length)
 
 
-def _unread(content: aiohttp.StreamReader) -> bytes:
+def _unread(content: aiohttp.StreamReader, most: int) -> bytes:
     # The public readers raise as soon as the stream has an exception, and what is buffered would have to be fetched
     # again. There is no public way to it; tests/test_transport.py holds this to what aiohttp does.
-    return content._read_nowait(-1) if content.total_bytes else b""  # noqa: SLF001
+    return content._read_nowait(most) if content.total_bytes else b""  # noqa: SLF001

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from resumable.errors import Interrupted
 from resumable.ports import Hop, Response
@@ -54,3 +54,12 @@ class Lookahead:
             rest, self._rest = self._rest, b""
             return rest
         return await self._response.read()
+
+    async def read_into(self, buffer: memoryview, arrived: Callable[[int], None]) -> int:
+        """Put the next bytes into ``buffer``; see ``ports.Response.read_into``."""
+        if not self._rest:
+            return await self._response.read_into(buffer, arrived)
+        piece, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(piece)] = piece
+        arrived(len(piece))
+        return len(piece)

@@ -4,7 +4,7 @@ public fakes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,13 @@ class Response(Protocol):
         Raises Interrupted when the body ends early, Stalled on silence or when below the rate floor.
         """
 
+    async def read_into(self, buffer: memoryview, arrived: Callable[[int], None]) -> int:
+        """Put the next bytes at the start of ``buffer`` and return how many: at least one, 0 once the body has ended.
+
+        ``arrived`` is told of them as they come, before this returns. Cancelled or raising, it keeps what ``arrived``
+        was told of: those bytes are in the buffer, and the body goes on after them. Raises what ``read`` does.
+        """
+
 
 class Transport(Protocol):
     """Makes requests; never retries, never decodes, keeps cookies of nobody."""
@@ -86,7 +93,7 @@ class PartFile(Protocol):
 
     path: Path
 
-    async def write(self, offset: int, blocks: Sequence[bytes], digest: Digester) -> bytes:
+    async def write(self, offset: int, blocks: Sequence[bytes | memoryview], digest: Digester) -> bytes:
         """Write the blocks one after the other at ``offset`` and feed ``digest``; return its digest so far.
 
         One thread hop. Bytes are hashed after the operating system took them, and short writes are continued.
@@ -121,7 +128,7 @@ class PartFile(Protocol):
 class Digester(Protocol):
     """The part of a ``hashlib`` object that is used."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Feed bytes."""
 
     def digest(self) -> bytes:

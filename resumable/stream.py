@@ -1,9 +1,7 @@
-"""Carries one response body into the part file: gathers blocks, writes and hashes them in one thread hop, books what
-was written.
+"""Carries one response body into the part file: receives into its own buffers, writes and hashes in one thread hop.
 
-Two buffers per connection and no more: while one is being written the next is gathered; the reader waits for the
-write before it
-hands over another, so a slow disk closes the TCP window (design section 3).
+Two buffers per connection and no more: while one is being written the next is filled; there is no third, so a slow disk
+closes the TCP window (design section 3). What has been received is written even when the reader is cancelled.
 """
 
 from __future__ import annotations
@@ -13,14 +11,13 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from resumable.buffers import LARGEST, SMALLEST, Buffers
 from resumable.ledger import Ledger, OpenChunk
 from resumable.plan import ChunkState, Extent
 from resumable.ports import PartFile, Response
 
-FLUSH_SIZE: Final = 1 << 20
-"""Blocks are gathered up to this many bytes before a thread hop; below 256 KiB the hop costs more than the write
-(research).
-"""
+_POOL: Final = Buffers()
+"""Of the process: the budget is for all downloads together."""
 
 
 class ExtentStream:
@@ -41,58 +38,90 @@ class ExtentStream:
         self.extent = extent
         self._received = received
         self._throttle = throttle
-        self._blocks: list[bytes] = []
-        self._pending = 0
-        self._position = extent.cursor
+        self._buffers: list[bytearray] = []
+        self._current = 0
+        self._filled = 0
+        """Bytes received into the current buffer."""
+        self._written = 0
+        """Bytes of the current buffer that a hop has been given."""
         self.gained = 0
         """Bytes that were missing and have come; what was only compared is not among them."""
         self._hop: asyncio.Task[None] | None = None
 
     async def consume(self, response: Response) -> None:
-        """Read until the extent is full or the body ends; whatever happens, everything received is written before it
-        returns.
+        """Read until the extent is full or the body ends; whatever happens, what came is written before it returns.
 
         Raises Interrupted and Stalled from the response, LocalError from the disk.
         """
+        extent = self.extent
         try:
-            while self.extent.cursor < self.extent.stop:
-                block = await response.read()
-                if not block:
+            while extent.cursor < extent.stop:
+                room = self._room()
+                count = await response.read_into(room, self._arrived)
+                if not count:
                     break
-                self._received(len(block))
                 if self._throttle is not None:
-                    await self._throttle(len(block))
-                await self._add(block)
+                    await self._throttle(count)
+                if count == len(room):
+                    await self._next_buffer()
         finally:
             await self._drain()
+            for buffer in self._buffers:
+                _POOL.give_back(buffer)
 
     def nudge(self) -> None:
-        """Begin writing what is gathered, however little: the checkpoint tick calls this so that slow links lose no
-        more.
-        """
-        if self._pending and (self._hop is None or self._hop.done()):
+        """Begin writing what has come, however little: the tick calls this so that slow links lose no more."""
+        if self._filled > self._written and (self._hop is None or self._hop.done()):
             self._reap()
             self._start()
 
-    async def _add(self, block: bytes) -> None:
+    def _room(self) -> memoryview:
+        """Return the free part of the current buffer, at most to the end of the chunk and of the extent."""
         extent, grid = self.extent, self._ledger.grid
-        while block and extent.cursor < extent.stop:
-            chunk_stop = grid.span(grid.index(extent.cursor)).stop
-            room = min(chunk_stop, extent.stop) - extent.cursor
-            piece, block = (block, b"") if len(block) <= room else (block[:room], block[room:])
-            self._blocks.append(piece)
-            self._pending += len(piece)
-            self.gained += len(piece)
-            extent.cursor += len(piece)
-            if self._pending >= FLUSH_SIZE or extent.cursor == chunk_stop:
-                await self._flush()
+        if not self._buffers:
+            self._buffers.append(_POOL.lease(extent.remaining))
+        stop = min(grid.span(grid.index(extent.cursor)).stop, extent.stop)
+        most = stop - extent.cursor
+        if self._throttle is not None:
+            most = min(most, SMALLEST)  # in small steps, or a slow limit would come in bursts
+        buffer = self._buffers[self._current]
+        return memoryview(buffer)[self._filled : self._filled + most]
+
+    def _arrived(self, count: int) -> None:
+        self._received(count)
+        if self._is_new(self.extent.cursor):
+            self.gained += count
+        self._filled += count
+        self.extent.cursor += count
+
+    def _is_new(self, offset: int) -> bool:  # noqa: ARG002 - what is asked for by range is missing
+        """Whether the chunk of the byte at ``offset`` is not in the part file yet."""
+        return True
+
+    async def _next_buffer(self) -> None:
+        """Go on in the same buffer while it has room and the chunk is not at its end; else write it and turn over."""
+        extent, grid = self.extent, self._ledger.grid
+        at_end = extent.cursor >= extent.stop or extent.cursor == grid.span(grid.index(extent.cursor)).start
+        if self._filled < len(self._buffers[self._current]) and not at_end:
+            return
+        await self._flush()
+        self._turn_over()
+
+    def _turn_over(self) -> None:
+        self._current ^= 1
+        self._filled = self._written = 0
+        if self._current == len(self._buffers) and self.extent.remaining:
+            # The first buffer has shown that the peer can fill one.
+            self._buffers.append(_POOL.lease(min(self.extent.remaining, LARGEST)))
+        elif self._current == len(self._buffers):
+            self._current = 0
 
     async def _flush(self) -> None:
         while self._hop is not None and not self._hop.done():
             # Shielded: cancelling the reader must not abandon a write whose thread runs on.
             await asyncio.shield(self._hop)
         self._reap()
-        if self._pending:
+        if self._filled > self._written:
             self._start()
 
     def _reap(self) -> None:
@@ -101,12 +130,12 @@ class ExtentStream:
             hop.result()
 
     def _start(self) -> None:
-        blocks, self._blocks = self._blocks, []
-        offset, length = self._position, self._pending
-        self._position, self._pending = offset + length, 0
-        self._hop = asyncio.create_task(self._write(offset, length, blocks))
+        start, self._written = self._written, self._filled
+        block = memoryview(self._buffers[self._current])[start : self._filled]
+        offset = self.extent.cursor - len(block)
+        self._hop = asyncio.create_task(self._write(offset, block))
 
-    async def _write(self, offset: int, length: int, blocks: list[bytes]) -> None:
+    async def _write(self, offset: int, block: memoryview) -> None:
         ledger = self._ledger
         index = ledger.grid.index(offset)
         chunk = ledger.open.get(index)
@@ -116,18 +145,18 @@ class ExtentStream:
         if chunk.length != head:
             msg = f"chunk {index} has {chunk.length} good bytes, but writing was to go on at {head}"
             raise AssertionError(msg)
-        # A failed hop may have fed part of the blocks: the copy is what the checkpoint vouches for.
+        # A failed hop may have fed part of the block: the copy is what the checkpoint vouches for.
         good = chunk.digester.copy()
         try:
-            digest = await self._part.write(offset, blocks, chunk.digester)
+            digest = await self._part.write(offset, (block,), chunk.digester)
         except BaseException:
             chunk.digester = good
             raise
-        chunk.length += length
+        chunk.length += len(block)
         ledger.wrote(index, chunk.length, digest)
 
     async def _drain(self) -> None:
-        """Write what is gathered; bounded by one hop that runs and one more."""
+        """Write what has come; bounded by one hop that runs and one more."""
         drain = asyncio.ensure_future(self._flush_all())
         try:
             await asyncio.shield(drain)
@@ -145,40 +174,30 @@ class ExtentStream:
 
 
 class SequentialStream(ExtentStream):
-    """Streams a whole representation from byte 0 for an origin without ranges: chunks already done are compared, not
-    written.
-    """
+    """Streams a representation from byte 0 for an origin without ranges; chunks already done are only compared."""
 
-    async def _add(self, block: bytes) -> None:
-        grid, plan = self._ledger.grid, self._ledger.plan
-        while block and self.extent.cursor < self.extent.stop:
-            index = grid.index(self.extent.cursor)
-            stop = grid.span(index).stop
-            room = stop - self.extent.cursor
-            piece, block = (block, b"") if len(block) <= room else (block[:room], block[room:])
-            if plan.state(index) == ChunkState.DONE:
-                await self._compare(index, piece)
-            else:
-                self._position = self.extent.cursor if not self._pending else self._position
-                await super()._add(piece)
+    def _is_new(self, offset: int) -> bool:
+        return self._ledger.plan.state(self._ledger.grid.index(offset)) != ChunkState.DONE
 
-    async def _compare(self, index: int, piece: bytes) -> None:
-        """Hash bytes of a done chunk; raises ContentDiffers when the whole chunk is not what was recorded."""
-        if self._pending:
-            await self._flush()
+    async def _write(self, offset: int, block: memoryview) -> None:
+        if self._is_new(offset):
+            await super()._write(offset, block)
+        else:
+            await self._compare(offset, block)
+
+    async def _compare(self, offset: int, block: memoryview) -> None:
+        """Hash bytes of a done chunk; raises ContentDiffersError when the whole chunk is not what was recorded."""
+        index = self._ledger.grid.index(offset)
         chunk = self._ledger.grid.span(index)
-        if self.extent.cursor == chunk.start:
+        if offset == chunk.start:
             self._digester = hashlib.sha256()
-        await asyncio.get_running_loop().run_in_executor(None, self._digester.update, piece)
-        self.extent.cursor += len(piece)
-        if self.extent.cursor == chunk.stop and self._digester.digest() != self._ledger.digests[index]:
+        await asyncio.to_thread(self._digester.update, block)
+        if offset + len(block) == chunk.stop and self._digester.digest() != self._ledger.digests[index]:
             raise ContentDiffersError(index)
 
 
 class ContentDiffersError(Exception):
-    """A chunk fetched again is not what the same origin sent before; the engine turns this into
-    RepresentationChanged.
-    """
+    """A chunk fetched again is not what the same origin sent before; the engine makes it RepresentationChanged."""
 
     def __init__(self, index: int) -> None:
         """Keep the chunk's index."""

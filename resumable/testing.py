@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -130,6 +130,17 @@ class _ScriptedAnswer:
 
     async def read(self) -> bytes:
         """Return the next block, or raise what the script says."""
+        return await self._next(self._block_size)
+
+    async def read_into(self, buffer: memoryview, arrived: Callable[[int], None]) -> int:
+        """Put the next block into ``buffer``, or raise what the script says."""
+        block = await self._next(min(self._block_size, len(buffer)))
+        buffer[: len(block)] = block
+        if block:
+            arrived(len(block))
+        return len(block)
+
+    async def _next(self, most: int) -> bytes:
         await asyncio.sleep(0)
         reply, position = self._reply, self._position
         if reply.hold_after == position and reply.until is not None:
@@ -138,7 +149,7 @@ class _ScriptedAnswer:
             raise Stalled(self._request.stall_timeout_s, url=redact_url(self.url))
         if position == reply.cut_after or position == len(self._body):
             return self._end()
-        stops = [reply.cut_after, reply.stall_after, reply.hold_after, position + self._block_size]
+        stops = [reply.cut_after, reply.stall_after, reply.hold_after, position + most]
         stop = min(stop for stop in stops if stop is not None and stop > position)
         block = self._body[position:stop]
         self._position += len(block)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from blockbuster import blockbuster_ctx
 
+from tests import fetching
+
 # Only our own code is watched: a blocking call counts when one of these packages is on the stack. Test code, and what
 # third parties do when they start up (certificate stores, resolver configuration), is not ours to judge.
 WATCHED = ("resumable", "recovery", "resumable_ui")
@@ -38,3 +40,11 @@ def no_home_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def state_path(tmp_path: Path) -> Path:
     """Return where this test's state file goes; neither it nor its directory exists yet."""
     return tmp_path / "state" / "state.db"
+
+
+@pytest.fixture(params=list(fetching.WAYS))
+def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the test once for each way to take a body."""
+    before, fetching.way[0] = fetching.way[0], request.param
+    yield
+    fetching.way[0] = before

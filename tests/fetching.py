@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,11 +57,39 @@ async def drain(response: Response) -> tuple[bytes, DownloadError | None]:
     """Read what is left of a body; return it and how it failed, if it did."""
     blocks: list[bytes] = []
     try:
-        while block := await response.read():
+        while block := await next_block(response):
             blocks.append(block)
     except DownloadError as error:
         return b"".join(blocks), error
     return b"".join(blocks), None
+
+
+async def read_block(response: Response) -> bytes:
+    """Take the next block as the response made it."""
+    return await response.read()
+
+
+async def read_into_block(response: Response) -> bytes:
+    """Take the next block into a buffer of ours, and hold the response to what it tells of it."""
+    buffer, told = bytearray(100_000), 0
+
+    def arrived(count: int) -> None:
+        nonlocal told
+        told += count
+
+    count = await response.read_into(memoryview(buffer), arrived)
+    assert told == count
+    return bytes(buffer[:count])
+
+
+WAYS: dict[str, Callable[[Response], Awaitable[bytes]]] = {"read": read_block, "read_into": read_into_block}
+"""Both ways to take a body; a test file that must hold for both sets ``way`` by a parametrized fixture."""
+way = ["read"]
+
+
+async def next_block(response: Response) -> bytes:
+    """Take the next block in the way that is set."""
+    return await WAYS[way[0]](response)
 
 
 def secrets_in(error: BaseException, *secrets: str) -> list[str]:

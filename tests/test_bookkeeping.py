@@ -18,7 +18,9 @@ from resumable.model import Checkpoint
 from resumable.plan import ChunkGrid
 from resumable.slots import Slots
 from resumable.speed import SpeedMeter, seconds_left
+from resumable.testing import ScriptedTransport
 from resumable.throttle import RateLimit, combined
+from tests.fetching import WAYS, ask
 
 DIGEST = hashlib.sha256(b"x").digest()
 
@@ -189,21 +191,15 @@ async def test_a_closed_mailbox_ends_the_loop() -> None:
     assert await reader is None
 
 
-class _Blocks:
-    status, headers, url, hops = 200, {}, "http://h/", ()
-
-    def __init__(self, *blocks: bytes) -> None:
-        self._blocks = [*blocks, b""]
-
-    async def read(self) -> bytes:
-        return self._blocks.pop(0)
-
-
-async def test_lookahead_takes_exactly_and_gives_the_rest() -> None:
-    """What was read beyond the taken bytes comes first afterwards."""
-    ahead = Lookahead(_Blocks(b"abc", b"defg", b"hi"))
-    assert await ahead.take(0) == b""
-    assert await ahead.take(5) == b"abcde"
-    assert [await ahead.read(), await ahead.read(), await ahead.read()] == [b"fg", b"hi", b""]
-    with pytest.raises(Interrupted):
-        await Lookahead(_Blocks(b"ab")).take(3)
+@pytest.mark.parametrize("way", ["read", "read_into"])
+async def test_lookahead_takes_exactly_and_gives_the_rest(way: str) -> None:
+    """What was read beyond the taken bytes comes first afterwards, in either way of reading."""
+    transport = ScriptedTransport(b"abcdefghi", block_size=4)
+    async with transport.fetch(ask("http://origin.test/")) as response:
+        ahead = Lookahead(response)
+        assert (await ahead.take(0), await ahead.take(5)) == (b"", b"abcde")
+        rest = [await WAYS[way](ahead) for _ in range(3)]
+        assert rest == [b"fgh", b"i", b""]
+    async with transport.fetch(ask("http://origin.test/")) as response:
+        with pytest.raises(Interrupted):
+            await Lookahead(response).take(10)

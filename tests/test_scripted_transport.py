@@ -9,11 +9,14 @@ import pytest
 from resumable.errors import ConnectFailed
 from resumable.ports import Hop, Transport
 from resumable.testing import Reply, ScriptedTransport
-from tests.fetching import ask, fetch
+from tests.fetching import ask, fetch, next_block
 from tests.origin import Framing
 from tests.transport_contract import CONTENT, Step, TransportContract
 
 URL = "http://origin.example/file"
+
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 class TestContract(TransportContract):
@@ -94,7 +97,7 @@ async def test_a_held_body_waits_for_its_event_and_can_be_cancelled() -> None:
     release = asyncio.Event()
     transport = ScriptedTransport(b"0123456789", script=[Reply(hold_after=4, until=release)])
     async with transport.fetch(ask(URL)) as response:
-        first = await response.read()
+        first = await next_block(response)
         waiting = asyncio.ensure_future(response.read())
         await asyncio.sleep(0.01)
         assert (first, waiting.done(), transport.open_answers) == (b"0123", False, 1)

@@ -13,7 +13,7 @@ import pytest
 from resumable.errors import ConnectFailed, Fault, Interrupted, ProtocolFault, Stalled
 from resumable.ports import Transport
 from resumable.transport import AiohttpTransport
-from tests.fetching import ask, fetch
+from tests.fetching import ask, fetch, next_block
 from tests.origin import Behaviour, Content, End, FixedContent, Framing, Gzip, Origin
 from tests.transport_contract import CONTENT, Step, TransportContract
 
@@ -33,6 +33,9 @@ async def transport() -> AsyncIterator[AiohttpTransport]:
     made = AiohttpTransport(environ={})
     yield made
     await made.close()
+
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 class TestContract(TransportContract):
@@ -218,12 +221,12 @@ async def test_a_slow_reader_loses_nothing_of_a_cut_body(origin: Origin, transpo
     origin.put("/file", content, Behaviour(cut_at=300_000))
     blocks = []
     async with transport.fetch(ask(origin.url("/file"))) as response:
-        blocks.append(await response.read())
+        blocks.append(await next_block(response))
         await origin.until(lambda: origin.open_connections == 0)
         while sum(map(len, blocks)) < 300_000:
-            blocks.append(await response.read())
+            blocks.append(await next_block(response))
         with pytest.raises(Interrupted) as raised:
-            await response.read()
+            await next_block(response)
     assert (b"".join(blocks), raised.value.received) == (content.read(0, 300_000), 300_000)
 
 
@@ -235,7 +238,7 @@ async def test_all_promised_bytes_are_a_whole_body_whatever_aiohttp_says(
     origin.put("/file", content, Behaviour(close=True))
     body = b""
     async with transport.fetch(ask(origin.url("/file"))) as response:
-        while block := await response.read():
+        while block := await next_block(response):
             body += block
             await asyncio.sleep(0.01)
     assert body == content.read(0, content.size)
@@ -257,10 +260,10 @@ async def test_a_broken_chunk_header_interrupts_at_once(transport: AiohttpTransp
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         async with transport.fetch(ask(url, stall_timeout_s=60)) as response, asyncio.timeout(10):
-            first = await response.read()
+            first = await next_block(response)
             started.set()
             with pytest.raises(Interrupted) as raised:
-                await response.read()
+                await next_block(response)
     assert (first, raised.value.received, raised.value.promised) == (b"hello", 5, None)
 
 
@@ -339,7 +342,7 @@ async def test_a_reader_that_comes_late_is_not_the_peers_fault(origin: Origin, t
     origin.put("/file", content)
     length = 0
     async with transport.fetch(ask(origin.url("/file"), stall_timeout_s=0.05, min_rate=1 << 40)) as response:
-        while block := await response.read():
+        while block := await next_block(response):
             length += len(block)
             await asyncio.sleep(0.06)
     assert length == content.size
@@ -381,7 +384,7 @@ async def test_leaving_an_unread_body_closes_the_connection_at_once(
     origin.put("/file", Content(1 << 40))
     async with transport.fetch(ask(origin.url("/file"))) as response:
         for _ in range(blocks):
-            await response.read()
+            await next_block(response)
     await origin.until(lambda: origin.open_connections == 0)
     assert origin.body_bytes_sent() < 64 << 20
 

@@ -10,7 +10,7 @@ import pytest
 
 from resumable.errors import DownloadError, Interrupted, Stalled
 from resumable.ports import Transport
-from tests.fetching import ask, fetch
+from tests.fetching import ask, fetch, next_block
 from tests.origin import Framing
 
 CONTENT = bytes(range(256)) * 1200
@@ -40,9 +40,9 @@ class TransportContract(abc.ABC):
         transport, url = await self.stage(Step())
         blocks = []
         async with transport.fetch(ask(url)) as response:
-            while block := await response.read():
+            while block := await next_block(response):
                 blocks.append(block)
-            again = [await response.read() for _ in range(3)]
+            again = [await next_block(response) for _ in range(3)]
         assert b"".join(blocks) == CONTENT
         assert again == [b""] * 3
 
@@ -103,7 +103,7 @@ class TransportContract(abc.ABC):
         async with transport.fetch(ask(url)) as response:
             while len(errors) < 2:
                 try:
-                    body += await response.read()
+                    body += await next_block(response)
                 except DownloadError as error:
                     errors.append(error)
         promised = len(CONTENT) if framing is Framing.LENGTH else None
