@@ -101,7 +101,7 @@ def test_connections_fall_with_failures_and_grow_with_successes() -> None:
 
 async def test_a_rate_limit_spreads_bytes_over_time() -> None:
     """Two takers together get the rate, not twice the rate."""
-    clock = FakeClock(auto_advance=True)
+    clock = FakeClock(auto=True)
     limit = RateLimit(1000, clock)
     started = clock.monotonic()
 
