@@ -1,18 +1,17 @@
 """One attempt of one download: load what is kept, fetch what is missing, prove it, publish it.
 
 It neither retries nor sleeps between attempts, and it never says whether a failure is worth another try: it raises
-typed facts.
-The same ``Engine`` is used for all attempts in one process, so that only the first one loads and audits.
+typed facts. The same ``Engine`` is used for all attempts in one process, so that only the first one loads and audits.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from resumable.completion import Completion, Published
 from resumable.crew import Crew
 from resumable.errors import (
     DestinationError,
@@ -26,26 +25,13 @@ from resumable.events import EventName
 from resumable.filename import name_from
 from resumable.ledger import Ledger
 from resumable.lengthless import CHUNK_SIZE, MOST_READS, Spooled, framed, spool
-from resumable.model import Checkpoint, Finished
 from resumable.plan import ChunkGrid, chunk_size_for
 from resumable.ports import Response
 from resumable.response import Accept
 from resumable.session import Adapters, Mode, Session
-from resumable.validators import has_validator, proof
+from resumable.validators import has_validator
 
-_MOST_REPAIRS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What an attempt that succeeded leaves: the file, its size in bytes, its digest where known, and what proves
-    it.
-    """
-
-    path: Path
-    size: int
-    sha256: str | None
-    verified_by: str
+__all__ = ["Engine", "Published"]
 
 
 class Engine:
@@ -60,8 +46,7 @@ class Engine:
         """Make one pass over what is missing; publish when nothing is.
 
         ``generation`` is the lease's fencing number, ``progress`` is told the durable bytes after each checkpoint.
-        Raises a
-        DownloadError subclass with the facts. Cancelling it keeps every byte received: they are written and
+        Raises a DownloadError subclass with the facts. Cancelling it keeps every byte received: they are written and
         checkpointed first.
         """
         session = self.session
@@ -91,18 +76,19 @@ class Engine:
 
     async def _fetch_and_publish(self, progress: Callable[[int], None]) -> Published:
         await self._load()
+        completion = Completion(self.session, self._adapters)
         while True:
             crew = Crew(self.session, self._adapters, adopt=self._adopt, spool=self._spool, progress=progress)
             await crew.run()
-            digest = await self._verify()
+            digest = await completion.verify()
             if digest is not None:
-                return await self._publish(digest or None)
+                return await completion.publish(digest or None)
 
     async def _switch_source(self, error: DownloadError) -> bool:
         """Turn to the next source; False where that would mix two sources that nothing proves equal."""
         session = self.session
         kept = session.representation if session.durable else None
-        if kept is not None and self._expected_digest() is None:
+        if kept is not None and self.session.expected_digest is None:
             return False
         session.source_index = (session.source_index + 1) % len(session.sources)
         if kept is None:
@@ -118,13 +104,7 @@ class Engine:
 
     async def close(self) -> None:
         """Release the part file; everything stays on disk."""
-        session = self.session
-        if session.whole is not None:
-            await session.whole.close()
-            session.whole = None
-        if session.part is not None:
-            await session.part.close()
-            session.part = None
+        await self.session.close()
 
     # -- before the first byte ---------------------------------------------------------------------------------------
 
@@ -143,8 +123,9 @@ class Engine:
             return
         session.representation = session.source.representation = saved.representation
         session.begun = True
-        session.claims = dict(saved.checkpoints)
-        session.ledger = Ledger(ChunkGrid(length, saved.chunk_size), session.claims)
+        grid = ChunkGrid(length, saved.chunk_size)
+        session.claims = {index: claim for index, claim in saved.checkpoints.items() if 0 <= index < grid.count}
+        session.ledger = Ledger(grid, session.claims)
         session.mode = self._mode()
         await session.part.reserve(length)
         self._follow()
@@ -234,7 +215,7 @@ class Engine:
 
     def _follow(self) -> None:
         session = self.session
-        if self._expected_digest() is None or session.ledger is None or session.part is None:
+        if self.session.expected_digest is None or session.ledger is None or session.part is None:
             return
         if session.ledger.grid.count > 1 and session.whole is None:
             session.whole = self._adapters.follow(session.part)
@@ -252,7 +233,7 @@ class Engine:
                 first = second
             else:
                 raise LengthUnverified(
-                    "the server states no length and repeated reads differ, so the file cannot be told from a broken one",
+                    "the server states no length and repeated reads differ: whole and broken files look the same here",
                     url=session.source.shown,
                 )
         representation = session.representation
@@ -278,127 +259,3 @@ class Engine:
         if spooled is None:
             raise DestinationError(f"the file has more than the {most} bytes allowed")
         return spooled
-
-    # -- proof and publication
-    # -------------------------------------------------------------------------------------------
-
-    def _expected_digest(self) -> tuple[str, str] | None:
-        session = self.session
-        if session.request.sha256 is not None:
-            return session.request.sha256, "the caller"
-        representation = session.representation
-        if representation is not None and representation.sha256 is not None:
-            return representation.sha256, representation.sha256_source or "the origin"
-        return None
-
-    async def _verify(self) -> str | None:
-        """Return the file's digest in hex, "" where none is known, None when damage was found and must be fetched
-        again.
-        """
-        session = self.session
-        ledger = session.ledger
-        if ledger is None or session.part is None:
-            raise RuntimeError("nothing was fetched")
-        self._adapters.notify(EventName.VERIFYING, "")
-        await session.part.truncate(ledger.grid.complete_length)
-        expected = self._expected_digest()
-        if ledger.grid.count == 1:
-            actual = ledger.digests[0].hex()
-        elif expected is None:
-            return ""
-        else:
-            actual = await self._whole_digest(ledger)
-        if expected is None or actual == expected[0]:
-            return actual
-        if session.repairs < _MOST_REPAIRS and await self._repair(ledger):
-            return None
-        raise await self._set_aside(expected, actual)
-
-    async def _whole_digest(self, ledger: Ledger) -> str:
-        session = self.session
-        if ledger.grid.count == 0:
-            return "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        if session.whole is None:
-            if session.part is None:
-                raise RuntimeError("the part file is open while it is verified")
-            session.whole = self._adapters.follow(session.part)
-        length = ledger.grid.complete_length
-        session.whole.advance(length)
-        return await session.whole.finish(length)
-
-    async def _repair(self, ledger: Ledger) -> bool:
-        """After a wrong whole digest: find chunks that are not on disk as they were received; True if there were
-        any.
-        """
-        session = self.session
-        session.repairs += 1
-        if session.part is None:
-            return False
-        claims = {
-            index: Checkpoint(index, ledger.grid.span(index).length, digest) for index, digest in ledger.digests.items()
-        }
-        damaged = [
-            audited.checkpoint.index
-            async for audited in self._adapters.audit(
-                session.part, claims, ledger.grid.chunk_size, ledger.grid.complete_length
-            )
-            if not audited.ok
-        ]
-        for index in damaged:
-            ledger.damaged(index)
-            if session.whole is not None:
-                session.whole.rewind(ledger.grid.span(index).start)
-        if damaged:
-            await self._adapters.store.forget(session.download_id, session.generation, damaged)
-            self._adapters.notify(EventName.REPAIRED, f"{len(damaged)} chunk(s) rotted on disk and are fetched again")
-        return bool(damaged)
-
-    async def _set_aside(self, expected: tuple[str, str], actual: str) -> DigestMismatch:
-        """The bytes on disk are what the origin sent, and they are not what was promised: keep them out of the way."""
-        session = self.session
-        dest, ledger = session.dest, session.ledger
-        if dest is None or session.part is None or ledger is None:
-            raise RuntimeError("the part file is open while it is verified")
-        suspect = dest.with_name(dest.name + ".suspect")
-        await self._adapters.store.forget(session.download_id, session.generation, list(ledger.digests))
-        await session.part.set_aside(suspect)
-        await self.close()
-        session.ledger = None
-        session.representation = None
-        session.loaded = False
-        return DigestMismatch(
-            expected=expected[0], actual=actual, source=expected[1], url=session.source.shown, kept=suspect.name
-        )
-
-    async def _publish(self, digest: str | None) -> Published:
-        """Publish and record it; once begun it is finished, cancelled or not, so that a rename is not left without
-        its row.
-        """
-        finishing = asyncio.ensure_future(self._publish_now(digest))
-        try:
-            return await asyncio.shield(finishing)
-        except asyncio.CancelledError:
-            if not finishing.done():
-                await asyncio.wait({finishing})
-            raise
-
-    async def _publish_now(self, digest: str | None) -> Published:
-        session = self.session
-        ledger, representation, dest = session.ledger, session.representation, session.dest
-        if ledger is None or representation is None or dest is None or session.part is None:
-            raise RuntimeError("only a complete download is published")
-        path = await session.part.publish(dest, replace=session.request.filename is not None)
-        proved = "digest" if self._expected_digest() is not None else proof(representation)
-        finished = Finished(
-            path=path,
-            size=ledger.grid.complete_length,
-            sha256=digest,
-            representation=representation,
-            chunk_size=ledger.grid.chunk_size,
-            digests=b"".join(ledger.digests[index] for index in range(ledger.grid.count)),
-            verified_by=proved,
-            bytes_received=session.received,
-        )
-        await self._adapters.store.finish(session.download_id, session.generation, finished)
-        await self.close()
-        return Published(path, finished.size, digest, proved)

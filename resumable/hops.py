@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-__all__ = ["Hops", "io_executor", "shutdown_io_executor"]
+__all__ = ["Hops", "io_executor", "shutdown_io_executor", "until_done"]
 
 T = TypeVar("T")
 

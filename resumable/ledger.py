@@ -89,6 +89,10 @@ class Ledger:
         self.plan.reject(index)
         self._book(index, 0)
 
+    def durable_in(self, index: int) -> int:
+        """Return how many bytes of chunk ``index`` are durable."""
+        return self._durable_by_chunk.get(index, 0)
+
     def prefixes(self) -> dict[int, int]:
         """Return the good bytes at the head of unfinished chunks, by chunk index."""
         return {index: chunk.length for index, chunk in self.open.items()}

@@ -120,6 +120,20 @@ class Session:
         return self.sources[self.source_index]
 
     @property
+    def bound_ledger(self) -> Ledger:
+        """The ledger, once an answer has told the size; RuntimeError before."""
+        if self.ledger is None:
+            raise RuntimeError("no answer has told the size yet")
+        return self.ledger
+
+    @property
+    def open_part(self) -> PartFile:
+        """The part file, while it is open; RuntimeError otherwise."""
+        if self.part is None:
+            raise RuntimeError("the part file is not open")
+        return self.part
+
+    @property
     def durable(self) -> int:
         """Bytes a committed checkpoint or the audit vouches for."""
         return self.ledger.durable if self.ledger is not None else 0
@@ -137,3 +151,22 @@ class Session:
     def add_received(self, count: int) -> None:
         """Count wire bytes."""
         self.received += count
+
+    @property
+    def expected_digest(self) -> tuple[str, str] | None:
+        """The SHA-256 the whole file must have, in hex, and who says so; None where nobody does."""
+        if self.request.sha256 is not None:
+            return self.request.sha256, "the caller"
+        known = self.representation
+        if known is not None and known.sha256 is not None:
+            return known.sha256, known.sha256_source or "the origin"
+        return None
+
+    async def close(self) -> None:
+        """Release the part file and what reads it; everything stays on disk."""
+        if self.whole is not None:
+            await self.whole.close()
+            self.whole = None
+        if self.part is not None:
+            await self.part.close()
+            self.part = None

@@ -65,15 +65,20 @@ class ExtentStream:
                 if count == len(room):
                     await self._next_buffer()
         finally:
-            await self._drain()
-            for buffer in self._buffers:
-                _POOL.give_back(buffer)
+            try:
+                await self._drain()
+            finally:
+                for buffer in self._buffers:
+                    _POOL.give_back(buffer)
 
-    def nudge(self) -> None:
-        """Begin writing what has come, however little: the tick calls this so that slow links lose no more."""
-        if self._filled > self._written and (self._hop is None or self._hop.done()):
-            self._reap()
+    def nudge(self) -> asyncio.Task[None] | None:
+        """Begin writing what has come, however little, and return the write under way, if there is one.
+
+        The tick calls this so that slow links lose no more. A write that failed is raised by ``consume``.
+        """
+        if self._filled > self._written and (self._hop is None or _succeeded(self._hop)):
             self._start()
+        return self._hop
 
     def _room(self) -> memoryview:
         """Return the free part of the current buffer, at most to the end of the chunk and of the extent."""
@@ -171,6 +176,10 @@ class ExtentStream:
     async def _flush_all(self) -> None:
         await self._flush()
         await self._flush()
+
+
+def _succeeded(hop: asyncio.Task[None]) -> bool:
+    return hop.done() and not hop.cancelled() and hop.exception() is None
 
 
 class SequentialStream(ExtentStream):

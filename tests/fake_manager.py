@@ -36,6 +36,9 @@ class FakeHandle:
     def __await__(self) -> Generator[Any, None, Result]:
         return self._ending.__await__()
 
+    def retry_now(self) -> None:
+        """Nothing waits here."""
+
     def stop(self) -> None:
         if not self._ending.done():
             self.view = replace(self.view, state=State.PAUSED)

@@ -29,7 +29,7 @@ from resumable.errors import (
 from resumable.events import EventName
 from resumable.hashing import FollowBehind
 from resumable.model import DownloadRequest, Options
-from resumable.ports import Hop
+from resumable.ports import Hop, PartFile
 from resumable.session import Adapters, Mode, Session
 from resumable.source import Source
 from resumable.testing import Reply, ScriptedTransport
@@ -409,7 +409,8 @@ async def test_a_mirror_takes_over_when_the_first_source_refuses() -> None:
 class _LateDigest:
     """Reads the whole file only when asked for the digest, and lets a test damage it just before, once."""
 
-    def __init__(self, part: MemoryPartFile, damage: list[Damage]) -> None:
+    def __init__(self, part: PartFile, damage: list[Damage]) -> None:
+        assert isinstance(part, MemoryPartFile)
         self._part = part
         self._damage = damage
 
@@ -431,7 +432,7 @@ class _LateDigest:
 async def test_rot_in_the_part_file_is_found_by_the_whole_digest_and_healed() -> None:
     """The digest is wrong, the chunk digests name the rotten chunk, only that one is fetched again."""
     rig = Rig(ScriptedTransport(CONTENT), sha256=SHA, connections=1)
-    damage = [_flip]
+    damage: list[Damage] = [_flip]
     rig.engine._adapters = replace(rig.engine._adapters, follow=lambda part: _LateDigest(part, damage))
     published = await rig.attempt()
     assert rig.published == CONTENT

@@ -8,14 +8,13 @@ import hashlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.command import Ended, environment, finish, run, start
+from tests.command import Ended, finish, run, start
 from tests.origin import Behaviour, Content, End, Framing, Gzip, Origin, Ranges, Validator
 
 MIB = 1 << 20
@@ -181,19 +180,25 @@ def test_a_signed_redirect_that_lives_two_seconds(origin: Origin, tmp_path: Path
     assert origin.body_bytes_sent("/blob") <= SIZE + CHUNK
 
 
-def interrupted(origin: Origin, tmp_path: Path, kept: int = 12 * MIB) -> None:
-    """Kill -9 a download once the origin has sent ``kept`` bytes."""
-    origin.put("/file.bin", CONTENT, Behaviour(rate=16 * MIB))
+RATE = 4 * MIB
+"""Bytes per second of each of the four connections of a download that is killed."""
+
+
+def interrupted(origin: Origin, tmp_path: Path, kept: int = 16 * MIB) -> None:
+    """Kill -9 a download once the origin has sent ``kept`` bytes, which takes a second."""
+    origin.put("/file.bin", CONTENT, Behaviour(rate=RATE))
     process = start(*arguments(origin), cwd=tmp_path)
     origin.wait_for(lambda: origin.body_bytes_sent("/file.bin") >= kept)
-    time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     assert finish(process).code == -signal.SIGKILL
     origin.behave("/file.bin", Behaviour())
 
 
 def test_kill_and_resume(origin: Origin, tmp_path: Path) -> None:
-    """kill -9 in mid-flight: the next run fetches what is missing and not much more."""
+    """kill -9 in mid-flight: the next run fetches what is missing, and again at most what came since the last tick.
+
+    A tick is 250 ms; a second of traffic is allowed, because the machine may be busy. The campaign measures it.
+    """
     interrupted(origin, tmp_path)
     before = origin.body_bytes_sent("/file.bin")
     origin.clear()
@@ -201,7 +206,7 @@ def test_kill_and_resume(origin: Origin, tmp_path: Path) -> None:
     assert ended.code == 0, ended
     assert right(tmp_path)
     assert ended.last["bytes_resumed"] > 4 * MIB
-    assert before + origin.body_bytes_sent("/file.bin") <= SIZE + 16 * MIB
+    assert before + origin.body_bytes_sent("/file.bin") <= SIZE + 4 * RATE
     assert ended.last["bytes_resumed"] + ended.last["bytes_received"] <= SIZE + 4 * CHUNK
 
 
@@ -290,7 +295,7 @@ def test_disk_full(sized: bool, origin: Origin, tmp_path: Path) -> None:
         behaviour = Behaviour() if sized else Behaviour(ranges=Ranges.IGNORED, framing=Framing.CHUNKED)
         origin.put("/file.bin", CONTENT, behaviour)
         command = ["get", origin.url("/file.bin"), "-o", str(small / "out.bin"), "--state", "state.db", "--json"]
-        ended = run(*command, cwd=tmp_path, **environment())
+        ended = run(*command, cwd=tmp_path)
         assert ended.code == 6, ended
         assert ended.last["error"]["category"] == "disk-full"
         assert not (small / "out.bin").exists()

@@ -12,6 +12,8 @@ import signal
 import sqlite3
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -37,54 +39,63 @@ def claimed(state: Path) -> int:
     return int(total)
 
 
+@dataclass
+class Campaign:
+    """Downloads that are killed again and again, and what that cost."""
+
+    origin: Origin
+    folder: Path
+    draw: random.Random
+    twice: list[int] = field(default_factory=list)
+    """Per kill, the bytes that the origin's kernel took and no row vouches for: those in flight count too."""
+    wrong: int = 0
+
+    def download(self, number: int) -> None:
+        """Kill one download several times, then let it end."""
+        folder, path = self.folder / str(number), f"/{number}.bin"
+        folder.mkdir()
+        content = Content(24 * MIB + self.draw.randrange(MIB), seed=number + 1)
+        self.origin.put(path, content, Behaviour(rate=RATE))
+        url = self.origin.url(path)
+        command = ["get", url, "-o", "out.bin", "--state", "state.db", "--json", "-c", str(CONNECTIONS)]
+        for _ in range(KILLS_EACH):
+            self.kill(path, command, folder)
+        self.origin.behave(path, Behaviour())
+        ended = finish(start(*command, cwd=folder))
+        assert ended.code == 0, ended
+        self.wrong += hashlib.sha256((folder / "out.bin").read_bytes()).hexdigest() != content.sha256()
+        (folder / "out.bin").unlink()
+
+    def kill(self, path: str, command: list[str], folder: Path) -> None:
+        """Start it, and kill it up to 0.9 s after its first bytes have come."""
+        state = folder / "state.db"
+        sent_before, claimed_before = self.origin.body_bytes_sent(path), claimed(state) if state.exists() else 0
+        process = start(*command, cwd=folder)
+        self.origin.wait_for(lambda: self.origin.body_bytes_sent(path) > sent_before + 200_000)
+        time.sleep(self.draw.uniform(0.0, 0.9))
+        process.send_signal(signal.SIGKILL)
+        ended = finish(process)
+        assert ended.code == -signal.SIGKILL, ended
+        time.sleep(0.05)
+        sent = self.origin.body_bytes_sent(path) - sent_before
+        self.twice.append(sent - (claimed(state) - claimed_before))
+
+    def twice_ms(self, figure: Callable[[list[int]], float]) -> float:
+        """Return a figure of what was fetched twice, in milliseconds of all connections' traffic."""
+        return figure(self.twice) / (CONNECTIONS * RATE) * 1000
+
+
 def test_no_kill_leaves_a_wrong_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Four connections, throttled, SIGKILL at a random instant again and again, then one run to the end."""
-    draw = random.Random(20_261_123)
-    twice: list[int] = []
-    wrong = 0
     with Origin() as origin:
+        campaign = Campaign(origin, tmp_path, random.Random(20_261_123))
         for number in range(DOWNLOADS):
-            folder = tmp_path / str(number)
-            folder.mkdir()
-            content = Content(24 * MIB + draw.randrange(MIB), seed=number + 1)
-            path = f"/{number}.bin"
-            origin.put(path, content, Behaviour(rate=RATE))
-            command = [
-                "get",
-                origin.url(path),
-                "-o",
-                "out.bin",
-                "--state",
-                "state.db",
-                "--json",
-                "-c",
-                str(CONNECTIONS),
-            ]
-            state = folder / "state.db"
-            for _ in range(KILLS_EACH):
-                sent_before = origin.body_bytes_sent(path)
-                claimed_before = claimed(state) if state.exists() else 0
-                process = start(*command, cwd=folder)
-                origin.wait_for(lambda path=path, sent=sent_before: origin.body_bytes_sent(path) > sent + 200_000)
-                time.sleep(draw.uniform(0.0, 0.9))
-                process.send_signal(signal.SIGKILL)
-                ended = finish(process)
-                assert ended.code == -signal.SIGKILL, ended
-                time.sleep(0.05)
-                sent = origin.body_bytes_sent(path) - sent_before
-                twice.append(sent - (claimed(state) - claimed_before))
-            origin.behave(path, Behaviour())
-            ended = finish(start(*command, cwd=folder))
-            assert ended.code == 0, ended
-            if hashlib.sha256((folder / "out.bin").read_bytes()).hexdigest() != content.sha256():
-                wrong += 1
-            (folder / "out.bin").unlink()
-    median_ms = statistics.median(twice) / (CONNECTIONS * RATE) * 1000
+            campaign.download(number)
+    median_ms = campaign.twice_ms(statistics.median)
     with capsys.disabled():
         print(
-            f"\n{len(twice)} kills over {DOWNLOADS} downloads: {wrong} wrong files; fetched twice per kill: median {median_ms:.0f} ms"
-            f" of traffic, worst {max(twice) / (CONNECTIONS * RATE) * 1000:.0f} ms"
+            f"\n{len(campaign.twice)} kills over {DOWNLOADS} downloads: {campaign.wrong} wrong files; fetched twice per"
+            f" kill: median {median_ms:.0f} ms of traffic, worst {campaign.twice_ms(max):.0f} ms"
         )
-    assert wrong == 0
-    # Counts what the origin's kernel took, so also what was in flight when the process died.
+    assert campaign.wrong == 0
     assert median_ms <= 400

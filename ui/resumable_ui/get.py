@@ -74,7 +74,7 @@ class Get:
         return Begun(handles, refused)
 
     def _start(self, manager: DownloadManager, order: Order) -> DownloadHandle:
-        return manager.start(
+        handle = manager.start(
             order.url,
             order.dest,
             directory=order.directory,
@@ -84,6 +84,9 @@ class Get:
             sha256=order.sha256,
             options=options_of(self._arguments),
         )
+        # A person typed this: what was given up on, a program that kept dying included, is tried again.
+        handle.retry_now()
+        return handle
 
 
 def _view(order: Order, arguments: Arguments) -> DownloadView:

@@ -1,0 +1,84 @@
+"""Asks the source in use for bytes, and says what its answers mean: usable, changed, ignored, or a typed failure."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from recovery.classify import parse_retry_after
+from resumable.errors import Fault, OriginError, ProtocolFault, RepresentationChanged, StatusError, WebPage
+from resumable.ports import Response
+from resumable.response import Accept, Changed, Decision, Expected, Reject, interpret, request_headers
+from resumable.session import Adapters, Session
+from resumable.source import MAYBE_EXPIRED
+from resumable.validators import has_validator
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    """The answers of one session's source."""
+
+    def __init__(self, session: Session, adapters: Adapters) -> None:
+        """Prepare; nothing is asked yet."""
+        self._session = session
+        self._adapters = adapters
+
+    @property
+    def must_prove(self) -> bool:
+        """Whether kept bytes have to be compared with fetched ones, because no validator vouches for both."""
+        session = self._session
+        known = session.representation
+        return session.doubtful or (known is not None and not has_validator(known))
+
+    def expected(self, start: int, stop: int | None, *, ranged: bool) -> Expected:
+        """Return the question for bytes ``[start, stop)`` of what the session is bound to."""
+        session = self._session
+        name = session.filename or ""
+        return Expected(start=start, stop=stop, representation=session.representation, ranged=ranged, filename=name)
+
+    @asynccontextmanager
+    async def to(self, expected: Expected) -> AsyncIterator[tuple[Response, Decision]]:
+        """Yield an answer and what it means, never a Reject; an expired link is renewed outside the retry budget.
+
+        Raises WebPage, ProtocolFault or StatusError for an answer that cannot be used, and what the transport raises.
+        """
+        session = self._session
+        source = session.source
+        while True:
+            generation = source.generation
+            request = source.request(request_headers(expected), session.request.options)
+            async with self._adapters.transport.fetch(request) as response:
+                hops = [hop.headers for hop in response.hops]
+                decision = interpret(expected, response.status, response.headers, hops)
+                if not isinstance(decision, Reject):
+                    source.remember(response)
+                    yield response, decision
+                    return
+                refused = response.status in MAYBE_EXPIRED
+                failure = self._failure(decision, response)
+            if not (refused and await source.renew(generation, durable=session.durable)):
+                raise failure
+
+    @asynccontextmanager
+    async def whole(self) -> AsyncIterator[Response]:
+        """Yield one more answer with the whole body, of the same representation.
+
+        Raises RepresentationChanged, and what ``to`` raises.
+        """
+        async with self.to(self.expected(0, None, ranged=False)) as (response, decision):
+            if isinstance(decision, Changed):
+                raise RepresentationChanged(decision.reason, url=self._session.source.shown)
+            if not isinstance(decision, Accept):
+                raise ProtocolFault(Fault.UNREADABLE, url=self._session.source.shown)
+            yield response
+
+    def _failure(self, reject: Reject, response: Response) -> OriginError:
+        shown = self._session.source.shown
+        if reject.web_page:
+            return WebPage(url=shown)
+        if reject.fault is not None:
+            return ProtocolFault(reject.fault, url=shown, detail=reject.detail)
+        retry_after = response.headers.get("retry-after")
+        seconds = None if retry_after is None else parse_retry_after(retry_after, now=self._adapters.clock.time())
+        return StatusError(reject.status, url=shown, retry_after_s=seconds)

@@ -1,0 +1,146 @@
+"""What happens once nothing is missing: the whole digest, healing what rotted, publication, or setting aside.
+
+Nothing reaches the final name before every chunk's digest is known and the whole digest, where somebody states one, is
+right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from resumable.errors import DigestMismatch
+from resumable.events import EventName
+from resumable.ledger import Ledger
+from resumable.model import Checkpoint, Finished
+from resumable.session import Adapters, Session
+from resumable.validators import proof
+
+__all__ = ["Completion", "Published"]
+
+_MOST_REPAIRS: Final = 2
+_EMPTY: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+"""SHA-256 of nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What an attempt that succeeded leaves: the file, its size in bytes, its digest, and what proves it."""
+
+    path: Path
+    size: int
+    sha256: str | None
+    """In hex; None where nobody asked for it."""
+    verified_by: str
+
+
+class Completion:
+    """Proves and publishes what a session has fetched."""
+
+    def __init__(self, session: Session, adapters: Adapters) -> None:
+        """Prepare."""
+        self._session = session
+        self._adapters = adapters
+
+    async def verify(self) -> str | None:
+        """Return the file's digest in hex, "" where none is known, None when damage was found and must be fetched
+        again.
+
+        Raises DigestMismatch: what came is not what was promised; the file is kept as ``.suspect``.
+        """
+        session = self._session
+        ledger = session.bound_ledger
+        self._adapters.notify(EventName.VERIFYING, "")
+        await session.open_part.truncate(ledger.grid.complete_length)
+        expected = session.expected_digest
+        if ledger.grid.count == 1:
+            actual = ledger.digests[0].hex()
+        elif expected is None:
+            return ""
+        else:
+            actual = await self._whole_digest(ledger)
+        if expected is None or actual == expected[0]:
+            return actual
+        if session.repairs < _MOST_REPAIRS and await self._repair(ledger):
+            return None
+        raise await self._set_aside(expected, actual)
+
+    async def _whole_digest(self, ledger: Ledger) -> str:
+        session = self._session
+        if ledger.grid.count == 0:
+            return _EMPTY
+        if session.whole is None:
+            session.whole = self._adapters.follow(session.open_part)
+        length = ledger.grid.complete_length
+        session.whole.advance(length)
+        return await session.whole.finish(length)
+
+    async def _repair(self, ledger: Ledger) -> bool:
+        """After a wrong whole digest: find chunks that are not on disk as they were received; True if there were
+        any.
+        """
+        session, grid = self._session, ledger.grid
+        session.repairs += 1
+        claims = {index: Checkpoint(index, grid.span(index).length, digest) for index, digest in ledger.digests.items()}
+        verdicts = self._adapters.audit(session.open_part, claims, grid.chunk_size, grid.complete_length)
+        damaged = [audited.checkpoint.index async for audited in verdicts if not audited.ok]
+        for index in damaged:
+            ledger.damaged(index)
+            if session.whole is not None:
+                session.whole.rewind(grid.span(index).start)
+        if damaged:
+            await self._adapters.store.forget(session.download_id, session.generation, damaged)
+            self._adapters.notify(EventName.REPAIRED, f"{len(damaged)} chunk(s) rotted on disk and are fetched again")
+        return bool(damaged)
+
+    async def _set_aside(self, expected: tuple[str, str], actual: str) -> DigestMismatch:
+        """The bytes on disk are what the origin sent, and they are not what was promised: keep them out of the way."""
+        session = self._session
+        dest, ledger, part = session.dest, session.bound_ledger, session.open_part
+        if dest is None:
+            raise RuntimeError("a file that is verified has a name")
+        suspect = dest.with_name(dest.name + ".suspect")
+        await self._adapters.store.forget(session.download_id, session.generation, list(ledger.digests))
+        await part.set_aside(suspect)
+        await session.close()
+        session.ledger = None
+        session.representation = None
+        session.loaded = False
+        return DigestMismatch(
+            expected=expected[0], actual=actual, source=expected[1], url=session.source.shown, kept=suspect.name
+        )
+
+    async def publish(self, digest: str | None) -> Published:
+        """Publish and record it; once begun it is finished, cancelled or not, so that a rename is not left without
+        its row.
+        """
+        finishing = asyncio.ensure_future(self._publish(digest))
+        try:
+            return await asyncio.shield(finishing)
+        except asyncio.CancelledError:
+            if not finishing.done():
+                await asyncio.wait({finishing})
+            raise
+
+    async def _publish(self, digest: str | None) -> Published:
+        session = self._session
+        ledger, representation, dest = session.bound_ledger, session.representation, session.dest
+        if representation is None or dest is None:
+            raise RuntimeError("only a complete download is published")
+        path = await session.open_part.publish(dest, replace=session.request.filename is not None)
+        proved = "digest" if session.expected_digest is not None else proof(representation)
+        finished = Finished(
+            path=path,
+            size=ledger.grid.complete_length,
+            sha256=digest,
+            representation=representation,
+            chunk_size=ledger.grid.chunk_size,
+            digests=b"".join(ledger.digests[index] for index in range(ledger.grid.count)),
+            verified_by=proved,
+            bytes_received=session.received,
+        )
+        await self._adapters.store.finish(session.download_id, session.generation, finished)
+        await session.close()
+        return Published(path, finished.size, digest, proved)
