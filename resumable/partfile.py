@@ -97,7 +97,7 @@ class DiskPartFile:
 
     # -- bytes ---------------------------------------------------------------------------------------------------------
 
-    async def write(self, offset: int, blocks: Sequence[bytes], digest: Digester) -> bytes:
+    async def write(self, offset: int, blocks: Sequence[bytes | memoryview], digest: Digester) -> bytes:
         """Write the blocks one after the other at ``offset``, feed them to ``digest`` and return its digest so far.
 
         When it raises a LocalError, ``digest`` has been fed nothing, and what is on disk from ``offset`` on is not
@@ -107,7 +107,7 @@ class DiskPartFile:
         """
         return await self._hop(partial(self._write, offset, blocks, digest))
 
-    def _write(self, offset: int, blocks: Sequence[bytes], digest: Digester) -> bytes:
+    def _write(self, offset: int, blocks: Sequence[bytes | memoryview], digest: Digester) -> bytes:
         length = sum(map(len, blocks))
         if len(blocks) > 1 and length < len(blocks) * _SMALL_BLOCK:
             blocks = (b"".join(blocks),)

@@ -62,7 +62,7 @@ class MemoryPartFile:
         """The bytes now, to look at and to damage."""
         return self.folder.files[self.path]
 
-    async def write(self, offset: int, blocks: Sequence[bytes], digest: Digester) -> bytes:
+    async def write(self, offset: int, blocks: Sequence[bytes | memoryview], digest: Digester) -> bytes:
         """Write and hash; raises DiskFull at the folder's capacity."""
         await self._called("write")
         data = b"".join(blocks)
