@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from recovery.control import Attempt
+from recovery.endings import AttemptTimedOut
+from recovery.history import History
+from recovery.policy import DeadlineExceeded, RetryPolicy
 from recovery.records import AttemptRecord
 from recovery.states import State
 from recovery.verdict import Verdict
@@ -32,6 +35,16 @@ class Limit:
 
     seconds: float
     error: Callable[[], TimeoutError]
+
+    @classmethod
+    def of(cls, policy: RetryPolicy, history: History, now: float) -> Limit | None:
+        """Return the tighter of the policy's limits on one attempt and on all of them; ``now`` in epoch seconds."""
+        timeout_s, deadline_s = policy.attempt_timeout_s, policy.deadline_s
+        if deadline_s is not None:
+            left = max(0.0, history.started_at + deadline_s - now)
+            if timeout_s is None or left < timeout_s:
+                return cls(left, lambda: DeadlineExceeded(f"not done within {deadline_s:g} s"))
+        return None if timeout_s is None else cls(timeout_s, lambda: AttemptTimedOut(timeout_s))
 
 
 @dataclass(frozen=True, slots=True)

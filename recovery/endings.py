@@ -40,7 +40,7 @@ class OperationEnded(Exception):  # noqa: N818 - names what happened, like every
 
     def __init__(self, operation: Operation) -> None:
         """Keep the row."""
-        super().__init__(f"{operation.kind} {operation.title or operation.key!r} {self.what}")
+        super().__init__(f"{operation.kind} {operation.title or repr(operation.key)} {self.what}")
         self.operation = operation
 
 

@@ -28,6 +28,8 @@ T = TypeVar("T")
 log = logging.getLogger("recovery.supervisor")
 
 _MOST_PENDING = 100
+_MISTAKES = (TypeError, ValueError)
+"""What a journal raises when it cannot store what a spec says."""
 
 
 class JournalPort(Protocol):
@@ -82,15 +84,18 @@ class StoreEdge:
         self.trouble: str | None = None
         """What the store said when it failed last; None while it works."""
 
-    async def ask(self, call: Awaitable[T]) -> T | None:
+    async def ask(self, call: Awaitable[T], *, mistakes: tuple[type[Exception], ...] = ()) -> T | None:
         """Return the journal's answer, or None when it could not be had.
 
         Raises:
             Fenced: another owner has the operation.
+            Exception: one of ``mistakes``, which say that the question was wrong and not the store.
         """
         try:
             answer = await call
         except Fenced:
+            raise
+        except mistakes:
             raise
         except Exception as exc:  # noqa: BLE001 - the edge: whatever ails the store (SQLite, the disk, a closed
             # database, a row that moved on without us), the operation that it only describes goes on.
@@ -155,10 +160,15 @@ class Logbook:
         """Whether the journal may know of the operation through us."""
 
     async def queue(self) -> None:
-        """Write the intent down without taking the lease."""
+        """Write the intent down without taking the lease.
+
+        Raises:
+            TypeError, ValueError: the journal cannot store what the spec says; a mistake of the caller.
+        """
         if self._journal is not None:
             self.touched = True
-            begun_row = await self._edge.ask(self._journal.begin(self.spec, now=self.operation.created_at))
+            call = self._journal.begin(self.spec, now=self.operation.created_at)
+            begun_row = await self._edge.ask(call, mistakes=_MISTAKES)
             self.operation = begun_row or self.operation
 
     async def claim(self, now: float) -> bool:
@@ -170,7 +180,7 @@ class Logbook:
         self.touched = True
         if self._journal is not None:
             call = self._journal.begin_and_claim(self.spec, owner=self._owner, ttl_s=self._ttl_s, now=now)
-            answer = await self._edge.ask(call)
+            answer = await self._edge.ask(call, mistakes=_MISTAKES)
             if answer is not None:
                 self.operation, self.generation = answer
                 return self.generation is not None

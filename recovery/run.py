@@ -10,16 +10,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Generic, NoReturn, TypeVar
 
+from recovery.account import Account
 from recovery.admission import Admission
 from recovery.attempt_task import AttemptTask, Limit, Outcome
-from recovery.classify import Classifier
-from recovery.clock import Clock
 from recovery.control import Attempt, Control, Wish
 from recovery.endings import (
-    AttemptTimedOut,
     CrashLooping,
     LeaseHeld,
     OperationCancelled,
@@ -27,18 +25,17 @@ from recovery.endings import (
     OperationPaused,
 )
 from recovery.gate import HostGateOpen
-from recovery.heartbeat import Heartbeat
-from recovery.history import History
 from recovery.lifecycle import CRASH_LOOP, Fenced
 from recovery.logbook import Entry, Logbook
-from recovery.policy import DeadlineExceeded, GiveUp, Park, Retry, decide
+from recovery.means import Means
+from recovery.policy import GiveUp, Park, Retry, decide
 from recovery.records import Operation
 from recovery.shield import to_the_end
 from recovery.states import State
 from recovery.verdict import Action, Category, Condition, Verdict
 from recovery.waker import Waker
 
-__all__ = ["Means", "Run"]
+__all__ = ["Run"]
 
 T = TypeVar("T")
 
@@ -56,20 +53,6 @@ _STOPS: Mapping[Wish, tuple[State, type[OperationPaused | OperationCancelled]]] 
     Wish.PAUSE: (State.PAUSED, OperationPaused),
     Wish.CANCEL: (State.CANCELLED, OperationCancelled),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """What all runs of one supervisor share."""
-
-    clock: Clock
-    classifier: Classifier
-    draw: Callable[[], float]
-    describe: Callable[[BaseException], str]
-    watchers: Mapping[Condition, Callable[[], Awaitable[bool]]]
-    heartbeat: Heartbeat | None
-    tell: Callable[[Control, Logbook, State | None, Entry | None], None]
-    longest_wait_s: float
 
 
 class Run(Generic[T]):
@@ -93,16 +76,11 @@ class Run(Generic[T]):
         self._admission = admission
         self._on_give_up = on_give_up
         self._policy = book.spec.policy
-        self._history = History()
-        self._verdict: Verdict | None = None
+        self._account = Account(means, book, control)
         self._fresh = False
         self._trial: AttemptTask[T] | None = None
-        self._unrecorded: AttemptTask[T] | None = None
         self._waker = Waker()
         self._lost = False
-        self._last: Entry | None = None
-        """The entry that ends the run, once that is known; noted again if a cancellation interrupts it."""
-        self._ended = False
 
     # -- from outside -------------------------------------------------------------------------------------------------
 
@@ -123,7 +101,7 @@ class Run(Generic[T]):
 
     async def renew(self) -> bool:
         """Extend the lease and say how far the attempt has come; False once another owner has the lease."""
-        trial = self._unrecorded
+        trial = self._account.unrecorded
         progress = None if trial is None else (trial.attempt.done, trial.attempt.total)
         return await self.book.renew(self._means.clock.time(), progress)
 
@@ -143,43 +121,42 @@ class Run(Generic[T]):
             if error is None:
                 return await self._complete(trial.outcome)
             decision = await self._judge(trial, error)
-            self._admission.free_slot()
             if isinstance(decision, Retry):
-                await self._wait(self._failed(State.WAITING, error, wait_s=decision.delay_s))
+                await self._wait(self._account.failed(State.WAITING, error, wait_s=decision.delay_s))
             else:
                 await self._park(decision, error)
 
     async def _begin(self) -> None:
         if not self._admission.slot_is_free:
             await self.book.queue()
-            self._tell(None)
-            await self._admission.take_slot(self._slot_or_stop)
+            self._account.tell()
+        await self._admission.take_slot(self._slot_or_stop)
         now = self._means.clock.time()
         if not await self.book.claim(now):
             raise LeaseHeld(self.book.operation)
         if self._means.heartbeat is not None and self.book.generation is not None:
             self._means.heartbeat.add(self)
         operation = self.book.operation
-        self._history = operation.history
-        self._tell(None)
+        self._account.history = operation.history
+        self._account.tell()
         if not self._take_fresh_budget():
             await self._continue(operation, now)
 
     async def _continue(self, operation: Operation, now: float) -> None:
         """Take up what a former process left: refuse a crash loop, wait until the time that was set."""
         if operation.deaths >= _MOST_DEATHS:
-            await self._end(self._entry(State.FAILED, verdict=CRASH_LOOP))
+            await self._account.end(self._account.entry(State.FAILED, verdict=CRASH_LOOP))
             raise CrashLooping(self.book.operation)
         deadline_s = self._policy.deadline_s
-        if deadline_s is not None and now >= self._history.started_at + deadline_s:
+        if deadline_s is not None and now >= self._account.history.started_at + deadline_s:
             # It passed while nobody worked on it. The other meters go on, so this cannot repeat for ever.
-            self._history = replace(self._history, started_at=now)
+            self._account.history = replace(self._account.history, started_at=now)
         left = 0.0 if operation.next_at is None else operation.next_at - now
         if left > 0 and operation.condition is None:  # of a condition, an attempt is the quickest test
             # A clock that was set back must not make hours of it.
             wait_s = min(left, self._policy.max_retry_after_s)
             await self._wait(
-                self._entry(State.WAITING, verdict=_still_due(operation), error=operation.error, wait_s=wait_s)
+                self._account.entry(State.WAITING, verdict=_still_due(operation), error=operation.error, wait_s=wait_s)
             )
 
     async def _get_ready(self) -> None:
@@ -187,51 +164,35 @@ class Run(Generic[T]):
         while True:
             await self._admission.take_slot(self._slot_or_stop)
             await self._heed()
-            until = await self._admission.ask_gate(f"{self.book.operation.operation_id}/{self._history.attempts + 1}")
+            until = await self._admission.ask_gate(self._account.attempt_name)
             if until is None:
                 break
-            self._admission.free_slot()
             wait_s = max(0.0, until - self._means.clock.time())
             shut = HostGateOpen(self._admission.host or "", wait_s)
-            await self._wait(self._entry(State.WAITING, verdict=shut.recovery_hint, error=shut, wait_s=wait_s))
+            await self._wait(self._account.entry(State.WAITING, verdict=shut.recovery_hint, error=shut, wait_s=wait_s))
         if self.book.operation.state is not State.RUNNING:
-            await self._note(self._entry(State.RUNNING))
+            await self._account.note(self._account.entry(State.RUNNING))
 
     async def _make_attempt(self) -> AttemptTask[T]:
-        operation = self.book.operation
-        attempt = Attempt(
-            operation_id=operation.operation_id,
-            generation=self.book.generation or 0,
-            history=self._history,
-            verdict=self._verdict,
-            fresh=self._fresh,
-            done=operation.progress_done,
-            total=operation.progress_total,
-        )
         self.control.take_retry()  # there is no wait to end
-        started_at = self._means.clock.time()
-        self._trial = self._unrecorded = trial = AttemptTask(
-            self._call, attempt, limit=self._limit(started_at), started_at=started_at, when_done=self._waker.wake
+        now = self._means.clock.time()
+        self._trial = self._account.unrecorded = trial = AttemptTask(
+            self._call,
+            self._account.new_attempt(fresh=self._fresh),
+            limit=Limit.of(self._policy, self._account.history, now),
+            started_at=now,
+            when_done=self._waker.wake,
         )
         while not trial.done and not self._must_stop():
             await self._waker.sleep()
         await trial.stop(within_s=_CLEAN_UP_S)
         return trial
 
-    def _limit(self, now: float) -> Limit | None:
-        """Return the tighter of the limits on this attempt and on all of them."""
-        timeout_s, deadline_s = self._policy.attempt_timeout_s, self._policy.deadline_s
-        if deadline_s is not None:
-            left = max(0.0, self._history.started_at + deadline_s - now)
-            if timeout_s is None or left < timeout_s:
-                return Limit(left, lambda: DeadlineExceeded(f"not done within {deadline_s:g} s"))
-        return None if timeout_s is None else Limit(timeout_s, lambda: AttemptTimedOut(timeout_s))
-
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     async def _complete(self, outcome: Outcome[T]) -> T:
         await self._admission.succeeded()
-        await self._end(self._entry(State.COMPLETE, made=True))
+        await self._account.end(self._account.entry(State.COMPLETE, made=True))
         value: T = outcome.value  # type: ignore[assignment]  # None is a value like any other
         return value
 
@@ -243,21 +204,23 @@ class Run(Generic[T]):
         verdict = self._means.classifier.classify(error)
         if not isinstance(error, Exception) or verdict.action is Action.PROPAGATE:
             await self._propagate(error)
-        self._verdict = self.control.verdict = verdict
+        self._account.verdict = self.control.verdict = verdict
         await self._admission.failed(verdict)
-        self._history = self._history.after_failure(verdict, progressed=trial.attempt.progressed)
-        decision = decide(self._policy, self._history, verdict, now=self._means.clock.time(), draw=self._means.draw())
+        self._account.history = self._account.history.after_failure(verdict, progressed=trial.attempt.progressed)
+        decision = decide(
+            self._policy, self._account.history, verdict, now=self._means.clock.time(), draw=self._means.draw()
+        )
         if isinstance(decision, GiveUp):
             if self._on_give_up is None or not await self._on_give_up(error):
                 await self._fail(error, verdict)
-            self._history = self._history.fresh_budget(self._means.clock.time())
+            self._account.refresh_budget()
             decision = Retry(0.0, fresh=True, reason="there is another way")
         self._fresh = isinstance(decision, Retry) and decision.fresh
         return decision
 
     async def _fail(self, error: BaseException, verdict: Verdict) -> NoReturn:
         try:
-            await self._end(self._failed(State.FAILED, error))
+            await self._account.end(self._account.failed(State.FAILED, error))
         except Fenced as fenced:
             # It failed because somebody else has it: the caller should learn that in the words of the attempt.
             if verdict.category is not Category.LOST_RACE:
@@ -267,8 +230,10 @@ class Run(Generic[T]):
     async def _propagate(self, error: BaseException) -> NoReturn:
         """Raise control flow again, after a bounded last write."""
         with suppress(TimeoutError, Fenced):
-            await to_the_end(self._end(self._entry(State.PAUSED, made=True, error=error)), within_s=_STOP_S)
-        self._ended = True
+            await to_the_end(
+                self._account.end(self._account.entry(State.PAUSED, made=True, error=error)), within_s=_STOP_S
+            )
+        self._account.closed = True
         raise error
 
     async def _heed(self, error: BaseException | None = None) -> None:
@@ -279,7 +244,7 @@ class Run(Generic[T]):
             return
         state, ending = _STOPS[self.control.requested]
         error = None if isinstance(error, asyncio.CancelledError) else error
-        await self._end(self._entry(state, made=True, error=error))
+        await self._account.end(self._account.entry(state, made=True, error=error))
         raise ending(self.book.operation) from error
 
     async def _put_down(self) -> None:
@@ -287,20 +252,20 @@ class Run(Generic[T]):
         if self._trial is not None:
             await self._trial.stop(within_s=_LAST_WORDS_S)
         await self._admission.give_back()
-        if self._ended or self._lost or not self.book.touched:
+        if self._account.closed or self._lost or not self.book.touched:
             return
-        if self._last is None:
-            self._last = self._interrupted()
+        if self._account.last is None:
+            self._account.last = self._interrupted()
         # Cancelled while we asked for the lease, we cannot know whether we have it; asking again tells.
         if self.book.generation is not None or await self.book.claim(self._means.clock.time()):
-            await self._end(self._last)
+            await self._account.end(self._account.last)
 
     def _interrupted(self) -> Entry:
-        if self._unrecorded is not None and self._unrecorded.outcome.error is None:
-            return self._entry(State.COMPLETE, made=True)  # done is done: nobody may do it again
+        if self._account.unrecorded is not None and self._account.unrecorded.outcome.error is None:
+            return self._account.entry(State.COMPLETE, made=True)  # done is done: nobody may do it again
         if self.control.requested is Wish.CANCEL:
-            return self._entry(State.CANCELLED, made=True)
-        return self._entry(State.PAUSED, made=True)
+            return self._account.entry(State.CANCELLED, made=True)
+        return self._account.entry(State.PAUSED, made=True)
 
     # -- waits --------------------------------------------------------------------------------------------------------
 
@@ -313,7 +278,7 @@ class Run(Generic[T]):
     async def _park(self, park: Park, error: BaseException) -> None:
         clock, poll_s = self._means.clock, park.poll_s
         parked_at = clock.monotonic()
-        await self._settle_down(self._failed(State.PARKED, error, wait_s=poll_s))
+        await self._settle_down(self._account.failed(State.PARKED, error, wait_s=poll_s))
         while True:
             await self._waker.result(clock.sleep(poll_s), unless=self._must_wake)
             await self._heed()
@@ -321,7 +286,7 @@ class Run(Generic[T]):
                 return
             if await self._holds(park.condition):
                 break
-        self._history = self._history.after_park(clock.monotonic() - parked_at)
+        self._account.history = self._account.history.after_park(clock.monotonic() - parked_at)
 
     async def _holds(self, condition: Condition) -> bool:
         """Return whether a parked operation should try again: its condition holds, or only an attempt can tell."""
@@ -335,21 +300,19 @@ class Run(Generic[T]):
             return True
 
     async def _settle_down(self, entry: Entry) -> None:
-        """Record a wait; raises OperationDeferred when it is too long to be waited for here."""
+        """Record a wait, which takes up no slot; raises OperationDeferred when it is too long to be sat out here."""
+        self._admission.free_slot()
         assert entry.wait_s is not None
         if entry.wait_s <= self._means.longest_wait_s:
-            await self._note(entry)
+            await self._account.note(entry)
             return
-        self._last = entry
-        await self._note(entry)
-        await self.book.release(entry.now)
-        self._ended = True
+        await self._account.hand_back(entry)
         raise OperationDeferred(self.book.operation, entry.now + entry.wait_s)
 
     def _take_fresh_budget(self) -> bool:
         if not self.control.take_retry():
             return False
-        self._history = self._history.fresh_budget(self._means.clock.time())
+        self._account.refresh_budget()
         return True
 
     async def _slot_or_stop(self, task: asyncio.Task[Any]) -> None:
@@ -360,56 +323,6 @@ class Run(Generic[T]):
 
     def _must_wake(self) -> bool:
         return self._must_stop() or self.control.wants_retry
-
-    # -- the row ------------------------------------------------------------------------------------------------------
-
-    def _failed(self, state: State, error: BaseException, *, wait_s: float | None = None) -> Entry:
-        return self._entry(state, made=True, verdict=self._verdict, error=error, wait_s=wait_s)
-
-    def _entry(
-        self,
-        state: State,
-        *,
-        made: bool = False,
-        verdict: Verdict | None = None,
-        error: BaseException | str | None = None,
-        wait_s: float | None = None,
-    ) -> Entry:
-        """Make the entry for a change; with ``made`` it also records the attempt that was being made, if any."""
-        now = self._means.clock.time()
-        text = self._means.describe(error) if isinstance(error, BaseException) else error
-        trial, record, progress = self._unrecorded, None, None
-        if made and trial is not None:
-            self._unrecorded = None
-            number = trial.attempt.number
-            record = trial.record(state, ended_at=now, verdict=verdict, error=text, delay_s=wait_s)
-            progress = (trial.attempt.done, trial.attempt.total)
-            if number > self._history.attempts:  # one that failed has been counted already
-                spared = self._history.spared + (state is not State.COMPLETE)
-                self._history = replace(self._history, attempts=number, spared=spared)
-        return Entry(
-            state=state,
-            now=now,
-            history=self._history,
-            verdict=verdict,
-            error=text,
-            wait_s=wait_s,
-            attempt=record,
-            progress=progress,
-        )
-
-    async def _end(self, entry: Entry) -> None:
-        self._last = entry
-        await self._note(entry)
-        self._ended = True
-
-    async def _note(self, entry: Entry) -> None:
-        previous = self.book.operation.state
-        await self.book.note(entry)
-        self._means.tell(self.control, self.book, previous, entry)
-
-    def _tell(self, previous: State | None) -> None:
-        self._means.tell(self.control, self.book, previous, None)
 
 
 def _still_due(operation: Operation) -> Verdict:

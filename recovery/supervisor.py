@@ -32,11 +32,12 @@ from recovery.heartbeat import Heartbeat
 from recovery.hostgates import HostGates
 from recovery.lifecycle import Fenced
 from recovery.logbook import Entry, JournalPort, Logbook, StoreEdge
+from recovery.means import Means
 from recovery.owner import new_owner
 from recovery.policy import DeadlineExceeded
 from recovery.records import OperationSpec
 from recovery.redaction import describe
-from recovery.run import Means, Run
+from recovery.run import Run
 from recovery.states import State
 from recovery.verdict import Condition
 

@@ -1,0 +1,33 @@
+"""What all runs of one supervisor share: time, judgement, watchers, the heartbeat, and whom to tell.
+
+It holds and does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from recovery.classify import Classifier
+from recovery.clock import Clock
+from recovery.control import Control
+from recovery.heartbeat import Heartbeat
+from recovery.logbook import Entry, Logbook
+from recovery.states import State
+from recovery.verdict import Condition
+
+__all__ = ["Means"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What all runs of one supervisor share."""
+
+    clock: Clock
+    classifier: Classifier
+    draw: Callable[[], float]
+    describe: Callable[[BaseException], str]
+    watchers: Mapping[Condition, Callable[[], Awaitable[bool]]]
+    heartbeat: Heartbeat | None
+    tell: Callable[[Control, Logbook, State | None, Entry | None], None]
+    longest_wait_s: float
