@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,11 +16,27 @@ from recovery.journal import JOURNAL, Journal
 from recovery.policy import RetryPolicy
 from recovery.records import OperationSpec
 from recovery.testing import FakeClock, MemoryJournal
+from recovery.verdict import Action, Category, Verdict
 
 AnyJournal = Journal | MemoryJournal
 
+RESET = ConnectionResetError("reset by peer")
+FULL = OSError(28, "No space left on device")
+"""Parks: the disk is full."""
+
 AT_ONCE = RetryPolicy(base=0.0)
 """The default budget, without waits."""
+
+
+class ServerSaysLaterError(Exception):
+    """Asks for a wait, as a 429 with Retry-After does."""
+
+    def __init__(self, seconds: float) -> None:
+        """Ask for ``seconds``."""
+        super().__init__("later")
+        self.recovery_hint = Verdict(
+            category=Category.THROTTLED, action=Action.AFTER, code="throttled", message="later", retry_after_s=seconds
+        )
 
 
 def spec(key: str = "the import", *, policy: RetryPolicy = AT_ONCE, **more: Any) -> OperationSpec:
@@ -110,3 +127,18 @@ async def eventually(condition: Callable[[], object | Awaitable[object]], *, wit
             if found:
                 return
             await asyncio.sleep(0.001)
+
+
+async def advance(clock: FakeClock, seconds: float) -> None:
+    """Let virtual time pass in steps that give threads their real time."""
+    steps = math.ceil(seconds * 4)
+    for _ in range(steps):
+        await clock.advance(seconds / steps)
+        await asyncio.sleep(0.002)
+
+
+async def row_of(journal: AnyJournal, key: str = "the import") -> Any:
+    """Return the operation's row."""
+    row = await journal.find("test", key)
+    assert row is not None
+    return row

@@ -1,0 +1,102 @@
+"""What stands before an attempt: the gate of its host, and a slot."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from recovery.control import Control
+from recovery.gate import GateSettings, Wait
+from recovery.hostgates import MemoryGates
+from recovery.policy import RetryPolicy
+from recovery.states import State
+from recovery.supervisor import (
+    OperationCancelled,
+    OperationPaused,
+    Supervisor,
+)
+from recovery.testing import FakeClock
+from recovery.verdict import Category
+from tests.supervising import (
+    RESET,
+    AnyJournal,
+    Held,
+    Recorder,
+    Script,
+    ServerSaysLaterError,
+    eventually,
+    row_of,
+    spec,
+)
+
+
+async def test_the_gate_of_the_host_is_asked_and_told(clock: FakeClock, events: Recorder) -> None:
+    """Behind a gate that opened, an operation waits without using up attempts; its success is told to the gate."""
+    gates = MemoryGates(clock=clock, draw=lambda: 0.0, settings=GateSettings(threshold=2))
+    supervisor = Supervisor(clock=clock, draw=lambda: 0.0, gates=gates, on_event=events)
+    policy = RetryPolicy(base=0.0, max_no_progress=2)
+    task = asyncio.create_task(supervisor.run(spec(policy=policy), Script(RESET, RESET, "up"), host="example.org"))
+    await clock.until_sleeping()
+    assert events.steps == ["running", "waiting", "running", "waiting", "waiting"]
+    assert events[-1].verdict is not None
+    assert (events[-1].verdict.category, events[-1].attempt) == (Category.GATE, 2)
+    assert isinstance(await gates.admit("example.org", "another"), Wait)
+    await clock.advance(60)
+    assert await task == "up"
+    assert (await gates.state("example.org")).failures == 0
+
+
+async def test_a_stopped_attempt_gives_its_admission_back(clock: FakeClock) -> None:
+    """A probe that is paused does not keep the host closed for the rest of its lease."""
+    gates = MemoryGates(clock=clock, draw=lambda: 0.0, settings=GateSettings(threshold=1))
+    supervisor = Supervisor(clock=clock, draw=lambda: 0.0, gates=gates)
+    with pytest.raises(ConnectionResetError):
+        await supervisor.run(spec(policy=RetryPolicy(max_no_progress=0)), Script(RESET), host="example.org")
+    clock.jump(60)
+    control, held = Control(), Held()
+    task = asyncio.create_task(supervisor.run(spec(), held, control=control, host="example.org"))
+    await held.started.wait()
+    assert (await gates.state("example.org")).probe_owner is not None
+    control.pause()
+    with pytest.raises(OperationPaused):
+        await task
+    assert (await gates.state("example.org")).probe_owner is None
+
+
+async def test_only_so_many_attempts_at_once(journal: AnyJournal, clock: FakeClock, events: Recorder) -> None:
+    """The bulkhead holds back further operations as queued; who waits for a retry does not take up a place."""
+    supervisor = Supervisor(journal, clock=clock, on_event=events, max_concurrent=1)
+    first, second = Held(), Held()
+    tasks = [
+        asyncio.create_task(supervisor.run(spec("waits"), Script(ServerSaysLaterError(600)))),
+        asyncio.create_task(supervisor.run(spec("first"), first)),
+        asyncio.create_task(supervisor.run(spec("second"), second)),
+    ]
+    await first.started.wait()
+    await eventually(lambda: supervisor.statistics() == {"waiting": 1, "running": 1, "queued": 1})
+    assert (await row_of(journal, "second")).state is State.QUEUED
+    assert not second.started.is_set()
+    first.go.set()
+    await second.started.wait()
+    second.go.set()
+    assert [await task for task in tasks[1:]] == ["done", "done"]
+    await supervisor.close()
+    assert isinstance(tasks[0].exception(), OperationPaused)
+
+
+async def test_stopped_while_it_queues(journal: AnyJournal, clock: FakeClock) -> None:
+    """A queued operation can be cancelled, and the place it never had goes to the next one."""
+    supervisor = Supervisor(journal, clock=clock, max_concurrent=1)
+    held, control = Held(), Control()
+    task = asyncio.create_task(supervisor.run(spec("first"), held))
+    await held.started.wait()
+    queued = asyncio.create_task(supervisor.run(spec("queued"), Script("never"), control=control))
+    next_one = asyncio.create_task(supervisor.run(spec("next"), Script("next")))
+    await eventually(lambda: supervisor.statistics() == {"running": 1, "queued": 2})
+    control.cancel()
+    with pytest.raises(OperationCancelled):
+        await queued
+    assert (await row_of(journal, "queued")).state is State.CANCELLED
+    held.go.set()
+    assert [await task, await next_one] == ["done", "next"]
