@@ -12,6 +12,7 @@ from typing import Any
 from recovery.attempt_task import AttemptTask
 from recovery.control import Attempt, Control
 from recovery.history import History
+from recovery.lifecycle import Fenced
 from recovery.logbook import Entry, Logbook
 from recovery.means import Means
 from recovery.states import State
@@ -101,22 +102,21 @@ class Account:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     async def note(self, entry: Entry) -> None:
-        """Record a change and tell it; raises Fenced."""
+        """Record a change and tell it; raises Fenced, after which there is nothing more to be written."""
         previous = self.book.operation.state
-        await self.book.note(entry)
+        try:
+            await self.book.note(entry)
+        except Fenced:
+            self.closed = True
+            raise
         self._means.tell(self._control, self.book, previous, entry)
 
     async def end(self, entry: Entry) -> None:
-        """Record the last change of the run."""
+        """Record the last change of the run, after which the lease is free whatever the change is."""
         self.last = entry
         await self.note(entry)
-        self.closed = True
-
-    async def hand_back(self, entry: Entry) -> None:
-        """Record a wait and give the lease back: somebody else, some time, makes the next attempt."""
-        self.last = entry
-        await self.note(entry)
-        await self.book.release(entry.now)
+        if entry.wait_s is not None:
+            await self.book.release(entry.now)  # somebody else, some time, makes the next attempt
         self.closed = True
 
     def tell(self) -> None:

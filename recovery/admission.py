@@ -21,13 +21,20 @@ class Admission:
     """The slot and the gate of one run; either may be missing."""
 
     def __init__(
-        self, slots: asyncio.Semaphore | None, gates: HostGates | None, edge: StoreEdge, *, host: str | None
+        self,
+        slots: asyncio.Semaphore | None,
+        gates: HostGates | None,
+        edge: StoreEdge,
+        *,
+        host: str | Callable[[], str] | None,
     ) -> None:
-        """``gates`` is only asked when there is a ``host``."""
+        """``gates`` is only asked when there is a ``host``; a callable is asked for it before each attempt."""
         self._slots = slots
         self._gates = gates
         self._edge = edge
-        self.host = host
+        self._name = host
+        self.host: str | None = None
+        """Whose gate was asked last."""
         self._has_slot = False
         self._owner: str | None = None
 
@@ -63,8 +70,9 @@ class Admission:
 
     async def ask_gate(self, owner: str) -> float | None:
         """Ask the host's gate for one attempt, ``owner``; return when to ask again (epoch seconds), None to go on."""
-        if self._gates is None or self.host is None:
+        if self._gates is None or self._name is None:
             return None
+        self.host = self._name() if callable(self._name) else self._name
         self._owner = owner  # before asking: if we are cancelled meanwhile, what we were given must be given back
         answer = await self._edge.ask(self._gates.admit(self.host, owner))
         if answer is None or isinstance(answer, Admit):

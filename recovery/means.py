@@ -5,7 +5,7 @@ It holds and does nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from recovery.classify import Classifier
@@ -15,6 +15,7 @@ from recovery.heartbeat import Heartbeat
 from recovery.logbook import Entry, Logbook
 from recovery.states import State
 from recovery.verdict import Condition
+from recovery.watchers import Watcher
 
 __all__ = ["Means"]
 
@@ -27,7 +28,7 @@ class Means:
     classifier: Classifier
     draw: Callable[[], float]
     describe: Callable[[BaseException], str]
-    watchers: Mapping[Condition, Callable[[], Awaitable[bool]]]
+    watchers: Mapping[Condition, Watcher]
     heartbeat: Heartbeat | None
     tell: Callable[[Control, Logbook, State | None, Entry | None], None]
     longest_wait_s: float

@@ -32,8 +32,10 @@ from recovery.policy import GiveUp, Park, Retry, decide
 from recovery.records import Operation
 from recovery.shield import to_the_end
 from recovery.states import State
+from recovery.taxonomy.network import OFFLINE, may_be_offline
 from recovery.verdict import Action, Category, Condition, Verdict
 from recovery.waker import Waker
+from recovery.watchers import Watcher
 
 __all__ = ["Run"]
 
@@ -80,6 +82,7 @@ class Run(Generic[T]):
         self._fresh = False
         self._trial: AttemptTask[T] | None = None
         self._waker = Waker()
+        self._claimed = False
         self._lost = False
 
     # -- from outside -------------------------------------------------------------------------------------------------
@@ -113,6 +116,15 @@ class Run(Generic[T]):
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     async def _drive(self) -> T:
+        try:
+            return await self._repeat()
+        except Exception as error:
+            # A hook, a rule or a clock that is not ours broke. Nobody goes on with this, so the row must not say so.
+            if self._claimed and not self._lost and not self._account.closed:
+                await self._account.end(self._account.failed(State.FAILED, error))
+            raise
+
+    async def _repeat(self) -> T:
         await self._begin()
         while True:
             await self._get_ready()
@@ -134,6 +146,7 @@ class Run(Generic[T]):
         now = self._means.clock.time()
         if not await self.book.claim(now):
             raise LeaseHeld(self.book.operation)
+        self._claimed = True
         if self._means.heartbeat is not None and self.book.generation is not None:
             self._means.heartbeat.add(self)
         operation = self.book.operation
@@ -202,6 +215,8 @@ class Run(Generic[T]):
             await self._admission.give_back()
             await self._heed(error)
         verdict = self._means.classifier.classify(error)
+        if may_be_offline(verdict) and not await self._holds(Condition.NETWORK, error):
+            verdict = OFFLINE
         if not isinstance(error, Exception) or verdict.action is Action.PROPAGATE:
             await self._propagate(error)
         self._account.verdict = self.control.verdict = verdict
@@ -284,17 +299,17 @@ class Run(Generic[T]):
             await self._heed()
             if self._take_fresh_budget():
                 return
-            if await self._holds(park.condition):
+            if await self._holds(park.condition, error):
                 break
         self._account.history = self._account.history.after_park(clock.monotonic() - parked_at)
 
-    async def _holds(self, condition: Condition) -> bool:
-        """Return whether a parked operation should try again: its condition holds, or only an attempt can tell."""
+    async def _holds(self, condition: Condition, error: BaseException) -> bool:
+        """Return whether a condition is said to hold; True also where only an attempt can tell."""
         watcher = self._means.watchers.get(condition)
         if watcher is None:
             return True
         try:
-            return bool(await self._waker.result(_called(watcher), unless=self._must_wake))
+            return bool(await self._waker.result(_called(watcher, error), unless=self._must_wake))
         except Exception:  # a stranger's code: a broken watcher must not strand what it watches for
             log.exception("watcher-failed", extra={"condition": condition.value})
             return True
@@ -306,7 +321,7 @@ class Run(Generic[T]):
         if entry.wait_s <= self._means.longest_wait_s:
             await self._account.note(entry)
             return
-        await self._account.hand_back(entry)
+        await self._account.end(entry)
         raise OperationDeferred(self.book.operation, entry.now + entry.wait_s)
 
     def _take_fresh_budget(self) -> bool:
@@ -336,5 +351,5 @@ def _still_due(operation: Operation) -> Verdict:
     )
 
 
-async def _called(watcher: Callable[[], Awaitable[bool]]) -> bool:
-    return await watcher()
+async def _called(watcher: Watcher, error: BaseException) -> bool:
+    return await watcher(error)

@@ -40,6 +40,7 @@ from recovery.redaction import describe
 from recovery.run import Run
 from recovery.states import State
 from recovery.verdict import Condition
+from recovery.watchers import Watcher, standard_watchers
 
 __all__ = [
     "Attempt",
@@ -78,7 +79,7 @@ class Supervisor:
         on_health: Callable[[HealthEvent], None] | None = None,
         lease_ttl_s: float = 15.0,
         gates: HostGates | None = None,
-        watchers: Mapping[Condition, Callable[[], Awaitable[bool]]] | None = None,
+        watchers: Mapping[Condition, Watcher] | None = None,
         max_concurrent: int | None = None,
         longest_wait_s: float = math.inf,
         describe: Callable[[BaseException], str] = describe,
@@ -88,7 +89,8 @@ class Supervisor:
         ``journal`` None keeps everything in memory and writes nothing. ``draw`` gives the jitter, a number in [0, 1).
         ``owner`` must be another for each process that ever lived; the default is. ``on_event`` is called in the event
         loop after the store accepted what it tells; ``on_health`` when the store begins to fail, and when it works
-        again. ``watchers`` say whether the condition of parked operations holds; without one an attempt finds out.
+        again. ``watchers`` say whether the condition of parked operations holds (None: ``standard_watchers()``); without
+        one for its condition an attempt finds out.
         ``max_concurrent`` attempts are made at once; waiting and parked operations do not count. A wait longer than
         ``longest_wait_s`` raises OperationDeferred instead (0 for a worker that must not sleep). ``describe`` turns an
         exception into the redacted line that is stored and shown.
@@ -111,7 +113,7 @@ class Supervisor:
             classifier=classifier or Classifier(),
             draw=draw,
             describe=describe,
-            watchers=dict(watchers or {}),
+            watchers=standard_watchers() if watchers is None else dict(watchers),
             heartbeat=None if journal is None else Heartbeat(journal, self._edge, self._clock, ttl_s=lease_ttl_s),
             tell=self._tell,
             longest_wait_s=longest_wait_s,
@@ -136,13 +138,13 @@ class Supervisor:
         attempt: Callable[[Attempt], Awaitable[T]],
         *,
         control: Control | None = None,
-        host: str | None = None,
+        host: str | Callable[[], str] | None = None,
         on_give_up: Callable[[BaseException], Awaitable[bool]] | None = None,
     ) -> T:
         """Call ``attempt`` until it returns, and return what it returned.
 
         ``control`` pauses, cancels or hurries this run; commands that others post to the journal act through it.
-        ``host`` names the gate to ask before each attempt. ``on_give_up`` is awaited with the last exception before the
+        ``host`` names the gate to ask before each attempt, or returns its name then. ``on_give_up`` is awaited with the last exception before the
         operation is recorded as failed: the place to undo, and to return False; True says that there is another way,
         which is tried at once with a fresh budget.
 

@@ -147,6 +147,11 @@ _NO_NETWORK = frozenset({OFFLINE.code, NETWORK_UNREACHABLE.code})
 _NO_NAME = frozenset({NAME_NOT_FOUND.code, DNS.code})
 
 
+def may_be_offline(verdict: Verdict) -> bool:
+    """Return whether a look at this computer's own network could say more: no address was found, or no way there."""
+    return verdict.action is not Action.PARK and verdict.code in _NO_NETWORK | _NO_NAME
+
+
 def offline_verdict(newest: Iterable[Verdict]) -> Verdict | None:
     """Return ``OFFLINE`` if the newest verdict of every host tried (one each) says that it cannot even be looked up.
 

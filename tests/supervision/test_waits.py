@@ -128,7 +128,8 @@ async def test_parked_until_the_watcher_says_so(journal: AnyJournal, clock: Fake
     """
     free, asked = [False], []
 
-    async def disk_is_free() -> bool:
+    async def disk_is_free(error: BaseException) -> bool:
+        assert error is FULL
         asked.append(clock.time())
         return free[0]
 
@@ -160,7 +161,7 @@ async def test_parked_without_a_watcher_an_attempt_finds_out(clock: FakeClock) -
 async def test_a_broken_watcher_strands_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """A watcher that raises is logged, and an attempt finds out instead."""
 
-    async def broken() -> bool:
+    async def broken(_: BaseException) -> bool:
         raise RuntimeError("no such mount")
 
     supervisor = Supervisor(clock=FakeClock(auto=True), watchers={Condition.DISK_SPACE: broken})
