@@ -89,11 +89,10 @@ class Supervisor:
         ``journal`` None keeps everything in memory and writes nothing. ``draw`` gives the jitter, a number in [0, 1).
         ``owner`` must be another for each process that ever lived; the default is. ``on_event`` is called in the event
         loop after the store accepted what it tells; ``on_health`` when the store begins to fail, and when it works
-        again. ``watchers`` say whether the condition of parked operations holds (None: ``standard_watchers()``); without
-        one for its condition an attempt finds out.
-        ``max_concurrent`` attempts are made at once; waiting and parked operations do not count. A wait longer than
-        ``longest_wait_s`` raises OperationDeferred instead (0 for a worker that must not sleep). ``describe`` turns an
-        exception into the redacted line that is stored and shown.
+        again. ``watchers`` say whether what parked operations wait for has come (None: ``standard_watchers()``); where
+        there is none, an attempt finds out. ``max_concurrent`` attempts are made at once; waiting and parked operations
+        do not count. A wait longer than ``longest_wait_s`` raises OperationDeferred instead (0 for a worker that must
+        not sleep). ``describe`` turns an exception into the redacted line that is stored and shown.
 
         Raises:
             ValueError: a number that makes no sense.
@@ -144,9 +143,9 @@ class Supervisor:
         """Call ``attempt`` until it returns, and return what it returned.
 
         ``control`` pauses, cancels or hurries this run; commands that others post to the journal act through it.
-        ``host`` names the gate to ask before each attempt, or returns its name then. ``on_give_up`` is awaited with the last exception before the
-        operation is recorded as failed: the place to undo, and to return False; True says that there is another way,
-        which is tried at once with a fresh budget.
+        ``host`` names the gate to ask before each attempt, or returns its name then. ``on_give_up`` is awaited with the
+        last exception before the operation is recorded as failed: the place to undo, and to return False; True says
+        that there is another way, which is tried at once with a fresh budget.
 
         An asyncio cancellation stops the attempt, records ``paused``, frees the lease and goes on its way, within a
         second.

@@ -85,7 +85,7 @@ def _free_bytes(path: Path) -> int:
 def _leads_out(family: int, address: str) -> bool:
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.setblocking(False)
+            probe.settimeout(0.0)
             probe.connect((address, 9))
     except OSError as exc:
         return exc.errno not in _NO_WAY
