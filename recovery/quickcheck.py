@@ -10,8 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+from recovery.connections import connect_reader
 from recovery.faults import Fault, fault_of
-from recovery.statefile import connect_reader
 
 __all__ = ["quick_check"]
 

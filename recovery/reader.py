@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
+from recovery.connections import connect_reader, file_id
 from recovery.sqlitethread import SqliteThread
-from recovery.statefile import connect_reader, file_id
 from recovery.store import Store
 from recovery.work import StoreConnection
 

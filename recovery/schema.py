@@ -47,6 +47,7 @@ CREATE TABLE meta (
   crc   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
+_FRAME_TABLES = frozenset({"components", "meta"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,9 @@ def require_known(conn: sqlite3.Connection, schemas: Sequence[Schema]) -> None:
     if frame > FRAME_VERSION:
         msg = f"its format is {frame}, this program knows {FRAME_VERSION}"
         raise NewerSchema(msg)
+    if not tables >= _FRAME_TABLES:
+        msg = "the tables that say what it is are missing"
+        raise DamagedSchema(msg)
     versions = _versions(conn)
     for schema in schemas:
         version = versions.get(schema.component, 0)

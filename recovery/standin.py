@@ -7,15 +7,15 @@ database thread only.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from recovery.connections import connect_memory, copy_archive, copy_database
 from recovery.redo import RedoList
 from recovery.schema import DamagedSchema, Schema, install
-from recovery.statefile import StateFile, StoreLimits, connect_archive, connect_memory, copy_database
+from recovery.statefile import StateFile, StoreLimits
 from recovery.work import Restore, StoreConnection, Work, WorkFailed, restore_all, run_apart, run_together
 
 __all__ = ["StandIn"]
@@ -109,8 +109,7 @@ def _copy(source: StateFile | Path, target: StoreConnection, limits: StoreLimits
         if isinstance(source, StateFile):
             copied = copy_database(source.conn, target, limits.copy)
         else:
-            with contextlib.closing(connect_archive(source)) as archive:
-                copied = copy_database(archive, target, limits.copy)
+            copied = copy_archive(source, target, limits.copy)
         if copied:
             install(target, schemas)
     except (sqlite3.Error, OSError, DamagedSchema):

@@ -14,35 +14,22 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
+from recovery.connections import FileId, connect, file_id, file_size
 from recovery.faults import Fault, StoreFault
 from recovery.filelock import FileLock
 from recovery.mounts import filesystem_type, shares_memory
 from recovery.schema import DamagedSchema, ForeignDatabase, NewerSchema, Schema, install, outdated, require_known
 from recovery.work import StoreConnection
 
-__all__ = [
-    "StateFile",
-    "StoreLimits",
-    "connect_archive",
-    "connect_memory",
-    "connect_reader",
-    "copy_database",
-    "file_id",
-    "quarantine",
-]
+__all__ = ["StateFile", "StoreLimits", "quarantine"]
 
 T = TypeVar("T")
-FileId = tuple[int, int]
 
 _FAULTS = (sqlite3.Error, OSError, DamagedSchema, NewerSchema, ForeignDatabase)
 _COMPANIONS = ("-wal", "-shm", "-journal")
-# Bytes that a flipped bit made invalid UTF-8 must reach the row's CRC check instead of failing the whole query.
-_as_text = partial(str, encoding="utf-8", errors="replace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +68,8 @@ class StateFile:
         """Whether the file was new or empty when it was opened."""
         self.unclean = False
         """Whether somebody had left commits in the WAL: a process that died, or one that is still at work."""
+        self.network: str | None = None
+        """The type of the network filesystem it is on; None on a local one."""
         self.id = file_id(path)
         self.unchecked = 0
         """Commits since the last WAL checkpoint."""
@@ -99,10 +88,12 @@ class StateFile:
         *,
         wait_s: float,
         content: sqlite3.Connection | None = None,
+        stale_wal: FileId | None = None,
     ) -> StateFile:
         """Open or create the file, private to this user, and bring its tables up to date.
 
-        ``content`` is what a new or empty file is to begin with; it must not have a transaction open.
+        ``content`` is what a new or empty file is to begin with; it must not have a transaction open. ``stale_wal``
+        is the -wal of another file that was at ``path``: SQLite would take it for this one's.
 
         Raises:
             StoreFault: nothing was changed that a sound older or newer program would miss.
@@ -112,6 +103,9 @@ class StateFile:
             with _locked(lock, wait_s):
                 try:
                     with _as_fault():
+                        if file_size(path) == 0 or (stale_wal and file_id(Path(f"{path}-wal")) == stale_wal):
+                            # Perhaps still in use by a process that has not noticed yet; it will.
+                            _remove_companions(path)
                         return cls._open_locked(path, schemas, lock, wait_s, content)
                 except StoreFault as fault:
                     fault.file_id = file_id(path)
@@ -122,20 +116,16 @@ class StateFile:
         cls, path: Path, schemas: Sequence[Schema], lock: FileLock, wait_s: float, content: sqlite3.Connection | None
     ) -> StateFile:
         _make_private(path)
-        blank = _size(path) == 0
-        if blank:
-            # Left over from another file of this name, perhaps still in use by a process that has not noticed yet.
-            for suffix in _COMPANIONS:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{path}{suffix}")
-        else:
+        blank = file_size(path) == 0
+        if not blank:
             _require_ours(path, schemas)
-        unclean = _size(Path(f"{path}-wal")) > 0
-        conn = _connect(path, "rw", wait_s)
+        unclean = file_size(Path(f"{path}-wal")) > 0
+        conn = connect(path, "rw", wait_s)
         try:
             if blank and content is not None:
                 content.backup(conn)
-            wal = _configure(conn, wal=shares_memory(filesystem_type(path.parent)))
+            filesystem = filesystem_type(path.parent)
+            wal = _configure(conn, wal=shares_memory(filesystem))
             if outdated(conn, schemas):
                 _back_up(conn, path)
             install(conn, schemas)
@@ -144,6 +134,7 @@ class StateFile:
             conn.close()
             raise
         file.blank, file.unclean = blank, unclean
+        file.network = None if shares_memory(filesystem) else filesystem
         return file
 
     def transact(self, work: Callable[[StoreConnection], T], *, urgent: bool, wait_s: float) -> T:
@@ -193,7 +184,7 @@ class StateFile:
             self._require_same_file()
             self.conn.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchone()
             self.unchecked = 0
-            self._wal_mark = self._wal_size = _size(self._wal_path)
+            self._wal_mark = self._wal_size = file_size(self._wal_path)
 
     def close(self, *, wait_s: float, checkpoint: bool = True) -> None:
         """Close the connection, under the lock if it is to be had: SQLite checkpoints when the last one closes."""
@@ -206,6 +197,12 @@ class StateFile:
                 self.conn.close()
         except StoreFault:
             self.conn.close()
+
+    @property
+    def stale_wal(self) -> FileId | None:
+        """The -wal of this file if that still lies beside another file that has taken its place."""
+        there = file_id(self._wal_path)
+        return there if there == self._wal_id and file_id(self.path) != self.id else None
 
     def _require_same_file(self) -> None:
         if self.id is None or file_id(self.path) != self.id:
@@ -224,59 +221,6 @@ class StateFile:
         elif self._wal_id != found:
             raise StoreFault(Fault.GONE, "its -wal file was replaced")
         self._wal_size = there.st_size
-
-
-def file_id(path: Path) -> FileId | None:
-    """Return device and inode of what is at ``path`` now; None when nothing is."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return (found.st_dev, found.st_ino)
-
-
-def connect_memory() -> StoreConnection:
-    """Return an empty database that lives as long as its connection."""
-    conn = sqlite3.connect(":memory:", isolation_level=None, factory=StoreConnection)
-    conn.text_factory = _as_text
-    conn.execute("PRAGMA foreign_keys = ON")
-    return conn
-
-
-def copy_database(source: sqlite3.Connection, target: sqlite3.Connection, limit: int) -> bool:
-    """Copy every row into an empty database; False when the source is too large or cannot be read right now.
-
-    Works on a deleted file, too, as long as it is open.
-    """
-    try:
-        source.execute("PRAGMA busy_timeout = 0")
-        source.execute("BEGIN")
-        try:
-            # Hold a read transaction: backup() on its own waits for a lock without limit.
-            source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            pages, size = (source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-            if pages * size > limit:
-                return False
-            source.backup(target)
-        finally:
-            source.execute("ROLLBACK")
-    except sqlite3.Error:
-        return False
-    return True
-
-
-def connect_archive(path: Path) -> StoreConnection:
-    """Return a connection to a file that cannot be opened for writing; raises sqlite3.Error."""
-    if _size(path) == 0:
-        raise sqlite3.OperationalError("there is nothing to read")
-    return _connect(path, "ro", 0.0)
-
-
-def connect_reader(path: Path, wait_s: float) -> StoreConnection:
-    """Return a connection that only reads; raises sqlite3.Error."""
-    conn = _connect(path, "rw", wait_s)  # "ro" cannot recover a WAL that a dead process left
-    conn.execute("PRAGMA query_only = ON")
-    return conn
 
 
 def quarantine(path: Path, lock: FileLock, damaged: FileId | None, *, wait_s: float) -> Path | None:
@@ -303,20 +247,6 @@ def quarantine(path: Path, lock: FileLock, damaged: FileId | None, *, wait_s: fl
         return target
 
 
-def _connect(path: Path, mode: str, wait_s: float) -> StoreConnection:
-    # mode=rw: SQLite never creates the file, so that it never has another mode than 0600.
-    uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
-    conn = sqlite3.connect(
-        uri, uri=True, timeout=wait_s, isolation_level=None, cached_statements=256, factory=StoreConnection
-    )
-    conn.text_factory = _as_text
-    for pragma in ("cache_size = -256", "temp_store = MEMORY", "trusted_schema = OFF", "cell_size_check = ON"):
-        conn.execute(f"PRAGMA {pragma}")
-    conn.execute("PRAGMA mmap_size = 0")  # a stray pointer must not reach the file, nor its truncation kill us
-    conn.execute("PRAGMA foreign_keys = ON")
-    return conn
-
-
 def _configure(conn: sqlite3.Connection, *, wal: bool) -> bool:
     mode = conn.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'TRUNCATE'}").fetchone()[0]
     conn.execute("PRAGMA synchronous = FULL")
@@ -327,7 +257,7 @@ def _configure(conn: sqlite3.Connection, *, wal: bool) -> bool:
 
 def _require_ours(path: Path, schemas: Sequence[Schema]) -> None:
     # Read-only: even closing a writable connection would move another program's WAL into its file.
-    conn = _connect(path, "ro", 0.0)
+    conn = connect(path, "ro", 0.0)
     try:
         require_known(conn, schemas)
     finally:
@@ -348,19 +278,18 @@ def _make_private(path: Path) -> None:
         os.close(fd)
 
 
+def _remove_companions(path: Path) -> None:
+    for suffix in _COMPANIONS:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}{suffix}")
+
+
 def _back_up(conn: sqlite3.Connection, path: Path) -> None:
     backup = Path(f"{path}.before-migration")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(backup)
     os.close(os.open(backup, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     conn.execute("VACUUM INTO ?", (str(backup),))
-
-
-def _size(path: Path) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0
 
 
 @contextlib.contextmanager

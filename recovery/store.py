@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recovery.clock import Clock
+from recovery.connections import FileId
 from recovery.faults import Fault, StoreFault
 from recovery.filelock import FileLock
 from recovery.health import Health
@@ -89,6 +90,7 @@ class Store:
         self._hands_off = path is None
         self._delay = limits.probe_base_s
         self._sound_again = False
+        self._stale_wal: FileId | None = None
 
     def open(self) -> sqlite3.Connection:
         """Open the file, or the stand-in if that fails; returns the connection in use. Never raises for the file's
@@ -99,6 +101,7 @@ class Store:
             return self._standin.conn
         try:
             self._use(self._open_file(self.limits.wait_s))
+            self._tell(Health.OK, self._caveat())
         except StoreFault as fault:
             self._face(fault)
         self._settle()
@@ -208,7 +211,9 @@ class Store:
         assert self.path is not None
         assert self._lock is not None
         complete = content.conn if content is not None and content.complete else None
-        return StateFile.open(self.path, self._schemas, self._lock, wait_s=wait_s, content=complete)
+        return StateFile.open(
+            self.path, self._schemas, self._lock, wait_s=wait_s, content=complete, stale_wal=self._stale_wal
+        )
 
     def _use(self, file: StateFile) -> None:
         file.conn.restores = self.restores
@@ -216,6 +221,7 @@ class Store:
         self.opened += 1
         self.probe_at = None
         self._delay = self.limits.probe_base_s
+        self._stale_wal = None
         if self._standin is not None:
             self._standin.close()
             self._standin = None
@@ -251,6 +257,7 @@ class Store:
         old, self.file = self.file, None
         assert old is not None, "only an open file can be deleted under us"
         self._standin = StandIn.open(old, self._schemas, self.limits, self.restores)
+        self._stale_wal = old.stale_wal
         old.close(wait_s=0.0, checkpoint=False)
         fault.file_id = old.id
         self._set_aside(fault)  # when only its -wal is gone, what is left must not be taken for the whole
@@ -285,7 +292,8 @@ class Store:
             self._return_to_file(0.0)
         lost = standin.redo.lost
         self.counts.lost += lost
-        self._tell(Health.OK, f"the state file works again; {lost} updates made meanwhile were lost" if lost else "")
+        losses = f"the state file works again; {lost} updates made meanwhile were lost" if lost else ""
+        self._tell(Health.OK, self._caveat(losses))
 
     def _return_to_file(self, wait_s: float) -> StateFile:
         """Take the file at the path into use, a new one if there is none, and put into it what this process knows."""
@@ -316,6 +324,15 @@ class Store:
         words = fault.words(str(self.path))
         return f"{words}; {consequence}"
 
+    def _caveat(self, reason: str = "") -> str:
+        if self.file is None or self.file.network is None:
+            return reason
+        caveat = (
+            f"the state file {self.path} is on a network filesystem ({self.file.network}), where it is slower and may be"
+            " used by one machine only; keep it on a local disk"
+        )
+        return f"{reason}; {caveat}" if reason else caveat
+
     def _mended(self, reason: str) -> None:
         self._tell(Health.DEGRADED, reason)
         self._sound_again = True
@@ -324,7 +341,7 @@ class Store:
         """Call a mended file sound once it has taken a transaction; the reason stays to be read."""
         if self._sound_again and self.file is not None:
             self._sound_again = False
-            self._tell(Health.OK, self.reason)
+            self._tell(Health.OK, self._caveat(self.reason))
 
     def _tell(self, health: Health, reason: str) -> None:
         if (health, reason) != (self.health, self.reason):

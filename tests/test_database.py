@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -266,16 +267,16 @@ async def test_after_commit_follows_the_commit(state_path: Path) -> None:
 async def test_cancelled_writers_leave_no_transaction_open(state_path: Path) -> None:
     """Cancelled at any moment, a write is whole or absent, and the next one is not disturbed (aiosqlite's hazard A)."""
 
-    def two(number: int) -> None:
+    def two(number: int) -> Callable[[sqlite3.Connection], None]:
         def work(conn: sqlite3.Connection) -> None:
             conn.execute("INSERT INTO notes VALUES (?)", (f"{number}-1",))
             conn.execute("INSERT INTO notes VALUES (?)", (f"{number}-2",))
 
-        return work  # type: ignore[return-value]
+        return work
 
     async with await Database.open(state_path, [NOTES]) as database:
         for turns in range(60):
-            writes = [asyncio.ensure_future(database.write(two(turns * 10 + n))) for n in range(5)]  # type: ignore[arg-type]
+            writes = [asyncio.ensure_future(database.write(two(turns * 10 + n))) for n in range(5)]
             for _ in range(turns % 12):
                 await asyncio.sleep(0)
             if turns % 3 == 0:

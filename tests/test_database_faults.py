@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import resource
 import shutil
 import sqlite3
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from recovery.database import Database, Health, Schema, StoreLimits
-from recovery.filelock import FileLock
 from recovery.quickcheck import quick_check
 from recovery.statefile import StateFile
 from recovery.testing import FakeClock
+from tests.mounts import mounted, remount
 from tests.notes import NOTES, HealthLog, integrity, note, notes, notes_in_file
 
 IMPATIENT = StoreLimits(wait_s=0.05)
@@ -52,6 +52,11 @@ def full(conn: sqlite3.Connection) -> None:
     """Let the database grow no more, as on a full disk."""
     pages = conn.execute("PRAGMA page_count").fetchone()[0]
     conn.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def held(conn: sqlite3.Connection) -> None:
+    """A restore: put back the one note that this process holds."""
+    note("held")(conn)
 
 
 BIG = "x" * 20_000
@@ -113,14 +118,9 @@ async def test_the_probe_comes_by_itself_and_on_request(state_path: Path) -> Non
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a directory on a disk of 400 KiB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    """Return a directory on a disk of 2 MiB of its own: room for what the tests write, and its WAL."""
+    with mounted("tmpfs", tmp_path / "disk", "size=2m") as folder:
+        yield folder
 
 
 async def test_a_disk_that_fills_up(full_disk: Path) -> None:
@@ -192,16 +192,15 @@ class Exclusive:
 
     def __enter__(self) -> None:
         if self.lock_file:
-            self.lock = FileLock(Path(f"{self.path}.lock"))
-            assert self.lock.acquire(1.0)
+            self.descriptor = os.open(f"{self.path}.lock", os.O_RDWR)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
         else:
             self.conn = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             self.conn.execute("BEGIN EXCLUSIVE")
 
     def __exit__(self, *_: object) -> None:
         if self.lock_file:
-            self.lock.release()
-            self.lock.close()
+            os.close(self.descriptor)
         else:
             self.conn.execute("ROLLBACK")
             self.conn.close()
@@ -431,7 +430,7 @@ async def test_damaged_pages_found_in_use(state_path: Path) -> None:
             await database.write(note(f"{n}" + BIG))
     damage(state_path, first_page=6)
     async with opened(state_path, limits=limits) as database:
-        database.add_restore(lambda conn: note("held")(conn) and None)
+        database.add_restore(held)
         assert await database.read(notes) == ["held"]
         assert await database.write(note("new")) == 2
         assert "damaged" in database.health_reason
@@ -565,7 +564,7 @@ async def _check_untouched(path: Path, words: str) -> None:
         "DELETE FROM meta",
         "DROP TABLE notes",
         "DROP TABLE components",
-        "ALTER TABLE notes ADD COLUMN odd",
+        "ALTER TABLE notes ADD COLUMN odd TEXT",
     ],
 )
 async def test_tables_that_are_not_as_recorded(change: str, state_path: Path) -> None:
@@ -707,7 +706,7 @@ async def test_large_files_are_not_copied(state_path: Path) -> None:
     """Beyond a limit memory begins empty, with what this process holds."""
     limits = StoreLimits(wait_s=0.05, copy=50_000)
     async with opened(state_path, limits=limits) as database:
-        database.add_restore(lambda conn: note("held")(conn) and None)
+        database.add_restore(held)
         await database.write(note(BIG * 5))
         await database.write(read_only)
         await database.write(note("new"))
@@ -726,7 +725,7 @@ async def test_a_restore_that_fails_is_not_in_the_way(state_path: Path, caplog: 
     limits = StoreLimits(wait_s=0.05, copy=0)
     async with opened(state_path, limits=limits) as database:
         database.add_restore(fails)
-        database.add_restore(lambda conn: note("held")(conn) and None)
+        database.add_restore(held)
         await database.write(read_only)
         assert await database.write(note("new")) == 2
         assert await database.read(notes) == ["held", "new"]
@@ -757,19 +756,15 @@ async def test_network_filesystems_get_no_wal(state_path: Path, monkeypatch: pyt
 async def test_a_read_only_mount(tmp_path: Path) -> None:
     """Nothing can be written, but what is there can be read and is built upon."""
     folder, view = tmp_path / "real", tmp_path / "view"
-    view.mkdir()
     async with opened(folder / "state.db") as database:
         await database.write(note("there"))
-    commands = [["mount", "--bind", str(folder), str(view)], ["mount", "-o", "remount,ro,bind", str(view)]]
-    if os.geteuid() != 0 or any(subprocess.run(c, capture_output=True, check=False).returncode for c in commands):
-        pytest.skip("mounting needs root")
-    try:
+    with mounted("none", view, "bind", source=str(folder)):
+        remount(view, "ro,bind")
         async with opened(view / "state.db") as database:
             assert database.health is Health.DEGRADED
             assert "read-only" in database.health_reason
             assert await database.write(note("more")) == 2
-            subprocess.run(["mount", "-o", "remount,rw,bind", str(view)], check=True)
+            assert await database.probe() is Health.DEGRADED
+            remount(view, "rw,bind")
             assert await database.probe() is Health.OK
-    finally:
-        subprocess.run(["umount", str(view)], check=True)
     assert notes_in_file(folder / "state.db") == ["there", "more"]

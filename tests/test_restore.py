@@ -345,7 +345,7 @@ async def test_death_at_every_system_call_leaves_all_or_nothing(
     tmp_path: Path, mortal: Callable[[int | None], None]
 ) -> None:
     """Killed at each system call in turn, then settled: all paths are old or all are new, nothing is left over."""
-    outcomes = []
+    outcomes: list[bool] = []
     died = True
     while died:
         directory = tmp_path / str(len(outcomes))
