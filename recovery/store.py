@@ -328,8 +328,8 @@ class Store:
         if self.file is None or self.file.network is None:
             return reason
         caveat = (
-            f"the state file {self.path} is on a network filesystem ({self.file.network}), where it is slower and may be"
-            " used by one machine only; keep it on a local disk"
+            f"the state file {self.path} is on a network filesystem ({self.file.network}), where it is slower and only"
+            " one machine may use it; keep it on a local disk"
         )
         return f"{reason}; {caveat}" if reason else caveat
 
