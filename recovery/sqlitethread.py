@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import aiosqlite
 
-__all__ = ["SqliteThread"]
+__all__ = ["SqliteThread", "run_without_loop"]
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from recovery.taxonomy import network, origin
 from recovery.verdict import Action, Verdict
 
-__all__ = ["parse_retry_after", "status_verdict"]
+__all__ = ["parse_http_date", "parse_retry_after", "status_verdict"]
 
 _STATUSES: Mapping[int, Verdict] = MappingProxyType(
     {
