@@ -16,7 +16,7 @@ from types import MappingProxyType
 from recovery.taxonomy import network, origin
 from recovery.verdict import Action, Verdict
 
-__all__ = ["parse_retry_after", "status_verdict"]
+__all__ = ["parse_http_date", "parse_retry_after", "status_verdict"]
 
 _STATUSES: Mapping[int, Verdict] = MappingProxyType(
     {
@@ -110,11 +110,11 @@ def parse_retry_after(value: str, *, now: float) -> float | None:
         return LONGEST_RETRY_AFTER_S if text.isascii() and text.isdigit() else None
     if _SECONDS.fullmatch(text):
         return _bounded(float(text))
-    when = _parse_http_date(text)
+    when = parse_http_date(text)
     return None if when is None else _bounded(when - now)
 
 
-def _parse_http_date(text: str) -> float | None:
+def parse_http_date(text: str) -> float | None:
     """Return the epoch seconds of an HTTP-date in any of its three forms (RFC 9110 5.6.7), None if it is none."""
     try:
         when = parsedate_to_datetime(text)
