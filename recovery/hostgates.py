@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Generic, Protocol, TypeVar
 
 from recovery.clock import Clock, SystemClock
@@ -184,6 +184,7 @@ class _Changed(Generic[T]):
 
 
 _WELL = GateState()
+_GATE_FIELDS = frozenset(field.name for field in fields(GateState))
 
 
 def _to_record(state: GateState) -> dict[str, JsonValue]:
@@ -191,4 +192,9 @@ def _to_record(state: GateState) -> dict[str, JsonValue]:
 
 
 def _from_record(record: Mapping[str, Any]) -> GateState:
-    return GateState(**{**record, "phase": GatePhase(record["phase"])})
+    # A newer program that shares the file may note more. What it notes differently is better forgotten than obeyed.
+    known = {name: value for name, value in record.items() if name in _GATE_FIELDS}
+    try:
+        return GateState(**{**known, "phase": GatePhase(record["phase"])})
+    except (KeyError, ValueError):
+        return _WELL

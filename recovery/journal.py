@@ -24,16 +24,17 @@ from typing import Any, Final, TypeAlias, TypeVar
 from recovery.clock import Clock, SystemClock
 from recovery.database import Database
 from recovery.history import History
-from recovery.lifecycle import Fenced, is_due, is_expired, set_by_hand
+from recovery.lifecycle import Fenced, set_by_hand
+from recovery.lookup import Lookup
 from recovery.records import AttemptRecord, Change, Command, JournalStatistics, JsonValue, Operation, OperationSpec
 from recovery.retention import forget_in, prune_in
-from recovery.rows import operations, put_command, read_attempts, read_commands, read_operation
-from recovery.schema import Schema, file_identity
+from recovery.rows import put_command, read_commands, read_operation
+from recovery.schema import Schema
 from recovery.siderows import put_gate, put_step, read_gate, read_gates, read_steps
 from recovery.states import State
-from recovery.tally import tally_in
-from recovery.transactions import Transactions, check_generation, find_live, new_id, put_changed
+from recovery.transactions import Transactions, check_generation, new_id, put_changed
 from recovery.verdict import Verdict
+from recovery.work import after_commit
 
 __all__ = [
     "JOURNAL",
@@ -52,8 +53,6 @@ __all__ = [
 T = TypeVar("T")
 
 # The class below has a method called list.
-Operations: TypeAlias = list[Operation]
-Attempts: TypeAlias = list[AttemptRecord]
 Commands: TypeAlias = list[Command]
 
 JOURNAL: Final = Schema("journal", (files("recovery").joinpath("schema.sql").read_text("utf-8"),))
@@ -61,7 +60,7 @@ JOURNAL: Final = Schema("journal", (files("recovery").joinpath("schema.sql").rea
 _COMMAND_OF: Mapping[State, str] = {State.PAUSED: "pause", State.CANCELLED: "cancel", State.QUEUED: "retry_now"}
 
 
-class Journal(Transactions):
+class Journal(Transactions, Lookup):
     """All operations of one state file."""
 
     def __init__(
@@ -70,8 +69,8 @@ class Journal(Transactions):
         """``companions`` are tables of other packages, each with its column of operation ids: what is forgotten here is
         forgotten there, too.
         """
-        super().__init__()
-        self._database = database
+        Transactions.__init__(self)
+        Lookup.__init__(self, database)
         self._clock = clock or SystemClock()
         self._companions = tuple(companions)
         database.add_restore(self.restore_in)
@@ -99,18 +98,38 @@ class Journal(Transactions):
 
         None when another owner's lease is live, or when there is nothing to run (ended, paused, gone).
         """
-        return await self._database.write(
-            lambda conn: self.claim_in(conn, operation_id, owner=owner, ttl_s=ttl_s, now=now)
-        )
+        told: list[Operation] = []
+
+        def work(conn: sqlite3.Connection) -> int | None:
+            if told:
+                self.reclaim_in(conn, told[0], now)
+                return None
+            row = self.claim_in(conn, operation_id, owner=owner, ttl_s=ttl_s, now=now)
+            if row is None:
+                return None
+            after_commit(conn, lambda: told.append(row))
+            return row.generation
+
+        return await self._database.write(work)
 
     async def begin_and_claim(
         self, spec: OperationSpec, *, owner: str, ttl_s: float, now: float
     ) -> tuple[Operation, int | None]:
         """``begin`` and ``claim`` in one transaction; the generation is None while another owner's lease is live."""
         fresh_id = new_id()
-        return await self._database.write(
-            lambda conn: self.begin_and_claim_in(conn, spec, fresh_id, owner=owner, ttl_s=ttl_s, now=now)
-        )
+        told: list[Operation] = []
+
+        def work(conn: sqlite3.Connection) -> tuple[Operation, int | None]:
+            if told:
+                # It ran in memory, was answered, and runs again on the file.
+                self.reclaim_in(conn, told[0], now)
+                return told[0], None
+            row, generation = self.begin_and_claim_in(conn, spec, fresh_id, owner=owner, ttl_s=ttl_s, now=now)
+            if generation is not None:
+                after_commit(conn, lambda: told.append(row))
+            return row, generation
+
+        return await self._database.write(work)
 
     async def renew(
         self,
@@ -190,84 +209,6 @@ class Journal(Transactions):
 
         return await self._database.write(work)
 
-    # --- looking ------------------------------------------------------------------------------------------------------
-
-    async def get(self, operation_id: str) -> Operation | None:
-        """Return the row; None when there is none (that is intact)."""
-        return await self._database.read(lambda conn: read_operation(conn, operation_id))
-
-    async def find(self, kind: str, key: str) -> Operation | None:
-        """Return the live row with this kind and key, else the one that ended last, else None."""
-
-        def work(conn: sqlite3.Connection) -> Operation | None:
-            live = find_live(conn, kind, key)
-            if live is not None:
-                return live
-            found = operations(conn, "WHERE kind = ? AND key = ?", (kind, key))
-            ended = [row for row in found if (row.kind, row.key) == (kind, key)]
-            return max(ended, key=lambda row: row.updated_at, default=None)
-
-        return await self._database.read(work)
-
-    async def list(
-        self,
-        states: Collection[State] | None = None,
-        project: str | None = None,
-        *,
-        kind: str | None = None,
-        limit: int | None = None,
-    ) -> Operations:
-        """Return the operations of these states, project and kind (None: any), the newest ones, newest first."""
-
-        def work(conn: sqlite3.Connection) -> Operations:
-            marks = "" if states is None else f"WHERE state IN ({', '.join('?' * len(states))})"
-            rows = operations(conn, marks, [] if states is None else [state.value for state in states])
-            chosen = [
-                row
-                for row in rows
-                if (states is None or row.state in states)
-                and (project is None or row.project == project)
-                and (kind is None or row.kind == kind)
-            ]
-            chosen.sort(key=lambda row: (row.created_at, row.rev), reverse=True)
-            return chosen[:limit]
-
-        return await self._database.read(work)
-
-    async def changed_since(self, rev: int, *, limit: int = 1_000) -> Operations:
-        """Return the operations with a newer ``rev``, oldest change first: the way to follow what other processes do.
-
-        Another ``identity`` than before means that the file was begun anew: then start over from 0.
-        """
-        where = "WHERE rev > ? ORDER BY rev LIMIT ?"
-        return await self._database.read(
-            lambda conn: [row for row in operations(conn, where, (rev, limit)) if row.rev > rev]
-        )
-
-    async def identity(self) -> str:
-        """Return the random name of the database behind this journal."""
-        return await self._database.read(file_identity)
-
-    async def due(self, now: float) -> Operations:
-        """Return what waits or is parked, has reached its time, and is held by nobody."""
-        where = "WHERE state IN ('waiting', 'parked') AND next_at <= ?"
-        return await self._database.read(
-            lambda conn: [row for row in operations(conn, where, (now,)) if is_due(row, now)]
-        )
-
-    async def expired(self, now: float) -> Operations:
-        """Return what is said to run although its lease has run out: its owner died or stalled."""
-        where = "WHERE state IN ('running', 'verifying')"
-        return await self._database.read(lambda conn: [row for row in operations(conn, where) if is_expired(row, now)])
-
-    async def attempts(self, operation_id: str) -> Attempts:
-        """Return the attempts made so far (the newest 200), oldest first."""
-        return await self._database.read(lambda conn: read_attempts(conn, operation_id))
-
-    async def statistics(self, project: str | None = None) -> JournalStatistics:
-        """Return the journal (or one project of it) in numbers."""
-        return await self._database.read(lambda conn: tally_in(conn, project))
-
     # --- forgetting ---------------------------------------------------------------------------------------------------
 
     async def forget(self, operation_ids: Collection[str]) -> int:
@@ -327,11 +268,14 @@ class Journal(Transactions):
         if not wanted or not await self._database.read(waiting):
             return []
         now = self._clock.time()
+        told: list[Command] = []
 
         def take(conn: sqlite3.Connection) -> list[Command]:
-            commands = sorted(waiting(conn), key=lambda command: command.posted_at)
+            # Run again on a file that was away, it must not take what nobody would be told of.
+            commands = list(told) or sorted(waiting(conn), key=lambda command: command.posted_at)
             for command in commands:
                 put_command(conn, command, taken_at=now)
+            after_commit(conn, lambda: told.extend(commands))
             return commands
 
         return await self._database.write(take)
@@ -364,12 +308,16 @@ class Journal(Transactions):
         (None: forget it; the same object: leave it) and a result.
         """
         now = self._clock.time()
+        told: list[T] = []
 
         def work(conn: sqlite3.Connection) -> T:
+            if told:
+                return told[0]  # what others have noted on the file meanwhile is newer than this
             old = read_gate(conn, host)
             new, result = change(old)
             if new is not old:
                 put_gate(conn, host, new, now)
+            after_commit(conn, lambda: told.append(result))
             return result
 
         return await self._database.write(work, urgent=False)

@@ -8,6 +8,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
+from recovery.revs import keep_rev, newest_rev
 from recovery.states import TERMINAL, State
 
 __all__ = ["forget_in", "prune_in"]
@@ -22,7 +23,6 @@ SELECT o.operation_id, o.project, o.state, o.updated_at,
                    WHERE a.operation_id = o.operation_id), 0)
        + coalesce((SELECT sum(100 + length(s.data)) FROM steps s WHERE s.operation_id = o.operation_id), 0)
   FROM operations o
- WHERE o.rev < (SELECT max(rev) FROM operations)  -- the newest row stays: rev must not be given out twice
 """
 _COMMAND_LIFE_S = 86_400.0
 _GATE_LIFE_S = 86_400.0
@@ -33,6 +33,7 @@ _ALL_TABLES = (*_TABLES, ("steps", "operation_id"))
 def forget_in(conn: sqlite3.Connection, operation_ids: Collection[str], companions: Sequence[tuple[str, str]]) -> int:
     """Delete ended operations with their rows in all tables, ours and the companions'; return how many."""
     forgotten = 0
+    newest = newest_rev(conn)
     for operation_id in operation_ids:
         query = f"SELECT 1 FROM operations WHERE operation_id = ? AND state IN ({_ENDED})"  # noqa: S608
         if conn.execute(query, (operation_id,)).fetchone() is None:
@@ -40,6 +41,8 @@ def forget_in(conn: sqlite3.Connection, operation_ids: Collection[str], companio
         forgotten += 1
         for table, column in (*_ALL_TABLES, *companions):
             conn.execute(f'DELETE FROM "{table}" WHERE "{column}" = ?', (operation_id,))  # noqa: S608
+    if newest_rev(conn) < newest:
+        keep_rev(conn, newest)
     return forgotten
 
 

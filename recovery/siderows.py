@@ -10,7 +10,7 @@ from recovery.records import JsonValue
 from recovery.rowcrc import intact, sealed
 from recovery.rows import load_json, to_json
 
-__all__ = ["put_gate", "put_step", "read_gate", "read_gates", "read_steps"]
+__all__ = ["move_steps", "put_gate", "put_step", "read_gate", "read_gates", "read_steps"]
 
 _GATES = "SELECT host, state, updated_at, crc FROM gates"
 _STEPS = "SELECT operation_id, name, data, saved_at, crc FROM steps WHERE operation_id = ?"
@@ -26,6 +26,17 @@ def read_steps(conn: sqlite3.Connection, operation_id: str) -> dict[str, Any]:
     """Return what the steps returned, by name, in the order in which they were saved."""
     rows = [row for row in conn.execute(_STEPS, (operation_id,)) if intact(row) and row[0] == operation_id]
     return {row[1]: load_json(row[2]) for row in sorted(rows, key=lambda row: float(row[3]))}
+
+
+def move_steps(conn: sqlite3.Connection, old_id: str, new_id: str) -> None:
+    """Give the steps of one operation to another; what that has saved itself stays."""
+    for row in conn.execute(_STEPS, (old_id,)).fetchall():
+        if intact(row):
+            moved = sealed((new_id, *row[1:-1]))
+            conn.execute(
+                "INSERT OR IGNORE INTO steps (operation_id, name, data, saved_at, crc) VALUES (?, ?, ?, ?, ?)", moved
+            )
+    conn.execute("DELETE FROM steps WHERE operation_id = ?", (old_id,))
 
 
 def put_gate(conn: sqlite3.Connection, host: str, record: Mapping[str, JsonValue] | None, now: float) -> None:

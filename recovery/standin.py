@@ -18,7 +18,7 @@ from recovery.schema import DamagedSchema, Schema, install
 from recovery.statefile import StateFile, StoreLimits
 from recovery.work import Restore, StoreConnection, Work, WorkFailed, restore_all, run_apart, run_together
 
-__all__ = ["StandIn"]
+__all__ = ["StandIn", "put_right"]
 
 
 class StandIn:
@@ -78,7 +78,7 @@ class StandIn:
             refused = sum(work.error is not None for work in works)
             caught_up += len(works) - refused
             self.redo.done(len(works), refused=refused)
-        file.transact(lambda conn: restore_all(conn, restores), urgent=True, wait_s=limits.wait_s)
+        put_right(file, restores, limits)
         return caught_up
 
     def close(self) -> None:
@@ -97,6 +97,15 @@ class StandIn:
                 conn.execute("ROLLBACK")
             raise
         conn.run_committed()
+
+
+def put_right(file: StateFile, restores: Sequence[Restore], limits: StoreLimits) -> None:
+    """Put what this process holds into a file that was away, or is new. Raises StoreFault."""
+    file.conn.behind = True
+    try:
+        file.transact(lambda conn: restore_all(conn, restores), urgent=True, wait_s=limits.wait_s)
+    finally:
+        file.conn.behind = False
 
 
 def _run_again(conn: StoreConnection, works: Sequence[Work]) -> None:

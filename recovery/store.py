@@ -32,9 +32,9 @@ from recovery.faults import Fault, StoreFault
 from recovery.filelock import FileLock
 from recovery.health import Health
 from recovery.schema import DamagedSchema, Schema, require_tables
-from recovery.standin import StandIn
+from recovery.standin import StandIn, put_right
 from recovery.statefile import StateFile, StoreLimits, quarantine
-from recovery.work import Restore, StoreConnection, Work, WorkFailed, restore_all, run_apart, run_together
+from recovery.work import Restore, StoreConnection, Work, WorkFailed, run_apart, run_together
 
 __all__ = ["Store", "StoreCounts"]
 
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 _HANDS_OFF = frozenset({Fault.NEWER, Fault.FOREIGN})
 _MENDABLE = frozenset({Fault.CORRUPT, Fault.GONE})
+_LONGEST_PROBE_S = 0.25  # others that write much hold the lock for moments; one that hangs must not hold us up
 _TRIES_PER_GROUP = 3  # a disk that damages every new file must not keep us busy for ever
 
 
@@ -274,6 +275,7 @@ class Store:
             unreadable = self._hands_off or fault.fault is Fault.CORRUPT
             source = old if old is not None else (None if unreadable else self.path)
             self._standin = StandIn.open(source, self._schemas, self.limits, self.restores)
+            self._standin.conn.blind = not self._standin.complete
         if old is not None:
             old.close(wait_s=0.0, checkpoint=False)
         self._delay = self.limits.probe_base_s
@@ -283,13 +285,14 @@ class Store:
 
     def _catch_up(self) -> None:
         standin = self._require_standin()
+        wait_s = min(self.limits.wait_s, _LONGEST_PROBE_S)
         try:
-            self._return_to_file(0.0)
+            self._return_to_file(wait_s)
         except StoreFault as fault:
             if fault.fault is not Fault.CORRUPT:
                 raise
             self._set_aside(fault)
-            self._return_to_file(0.0)
+            self._return_to_file(wait_s)
         lost = standin.redo.lost
         self.counts.lost += lost
         losses = f"the state file works again; {lost} updates made meanwhile were lost" if lost else ""
@@ -303,8 +306,7 @@ class Store:
             if standin is not None:
                 self.counts.caught_up += standin.catch_up(file, self.limits, self.restores)
             elif self.restores:
-                restores = self.restores
-                file.transact(lambda conn: restore_all(conn, restores), urgent=True, wait_s=self.limits.wait_s)
+                put_right(file, self.restores, self.limits)
         except StoreFault:
             file.close(wait_s=0.0, checkpoint=False)
             raise

@@ -8,19 +8,21 @@ from __future__ import annotations
 import base64
 import secrets
 import sqlite3
+import zlib
 
 from recovery.lifecycle import Fenced, asked_again, begun, claimed, recorded, renewed
 from recovery.records import Change, Operation, OperationSpec, evolve
+from recovery.revs import newest_rev
 from recovery.rows import operations, put_attempt, put_operation, read_operation
 from recovery.states import TERMINAL, State
-from recovery.work import after_commit, put_back
+from recovery.supersede import supersede
+from recovery.work import after_commit, is_behind, is_blind, put_back
 
 __all__ = ["Transactions", "check_generation", "find_live", "new_id", "put_changed"]
 
 _LIVE = ", ".join(f"'{state.value}'" for state in State if state not in TERMINAL)
 _FIND_LIVE = f"WHERE kind = ? AND key = ? AND state IN ({_LIVE})"
 _ATTEMPTS_KEPT = 200
-_MOST_REV = 1 << 52  # beyond that it is a flipped bit
 
 
 def check_generation(conn: sqlite3.Connection, operation_id: str, generation: int) -> None:
@@ -61,11 +63,22 @@ class Transactions:
 
     def claim_in(
         self, conn: sqlite3.Connection, operation_id: str, *, owner: str, ttl_s: float, now: float
-    ) -> int | None:
-        """See ``Journal.claim``."""
+    ) -> Operation | None:
+        """See ``Journal.claim``; returns the row."""
         row = read_operation(conn, operation_id)
         taken = None if row is None else claimed(row, owner, ttl_s, now)
-        return None if taken is None else self._put_held(conn, taken).generation
+        return None if taken is None else self._put_held(conn, taken)
+
+    def reclaim_in(self, conn: sqlite3.Connection, told: Operation, now: float) -> None:
+        """Make a file that was away agree with a claim that was made in memory, because its owner goes by what it was
+        told: this id, this generation. Another owner's live lease stands; then ours is fenced.
+        """
+        row = read_operation(conn, told.operation_id) or find_live(conn, told.kind, told.key)
+        if row is None:
+            put_changed(conn, told)
+        elif row.owner == told.owner or not row.leased(now):
+            put_changed(conn, evolve(told, created_at=min(row.created_at, told.created_at)))
+            supersede(conn, row, told)
 
     def renew_in(
         self,
@@ -103,16 +116,13 @@ class Transactions:
         return row
 
     def restore_in(self, conn: sqlite3.Connection) -> None:
-        """Put back the rows this process holds and that are missing, or that lost count of their generation."""
+        """Put back the rows this process holds: those that are missing and, in a file that was away, those that nobody
+        else has taken over meanwhile.
+        """
         for held in list(self._held.values()):
             row = read_operation(conn, held.operation_id)
-            if row is None:
-                rival = find_live(conn, held.kind, held.key)
-                if rival is None or not rival.leased(held.updated_at):
-                    put_changed(conn, held)
-            elif row.owner == held.owner and row.generation != held.generation:
-                # Our own claims, counted differently while the file was away: nobody else is concerned.
-                put_operation(conn, evolve(row, generation=held.generation))
+            if row is None or (is_behind(conn) and row.owner == held.owner and evolve(row, rev=held.rev) != held):
+                self.reclaim_in(conn, held, held.updated_at)
 
     def _put_held(self, conn: sqlite3.Connection, row: Operation) -> Operation:
         row = put_changed(conn, row)
@@ -141,8 +151,7 @@ def find_live(conn: sqlite3.Connection, kind: str, key: str) -> Operation | None
 
 def put_changed(conn: sqlite3.Connection, row: Operation) -> Operation:
     """Write a row under the next ``rev`` and return it as it is now."""
-    newest = conn.execute("SELECT max(rev) FROM operations").fetchone()[0] or 0
-    row = evolve(row, rev=1 + (newest if newest < _MOST_REV else row.rev))
+    row = evolve(row, rev=1 + newest_rev(conn, otherwise=row.rev))
     put_operation(conn, row)
     return row
 
@@ -155,7 +164,9 @@ def _begin(conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, now: fl
             msg = f"operation {spec.operation_id} is {row.kind} of {row.key!r}, not {spec.kind} of {spec.key!r}"
             raise ValueError(msg)
     if row is None:
-        return begun(spec, spec.operation_id or fresh_id, now), True
+        row = begun(spec, spec.operation_id or fresh_id, now)
+        # The file may know this operation: then its generations have been used, by owners that may be alive.
+        return (evolve(row, generation=zlib.crc32(fresh_id.encode())) if is_blind(conn) else row), True
     again = asked_again(row, spec, now)
     return again, again is not row
 

@@ -19,6 +19,8 @@ __all__ = [
     "Work",
     "WorkFailed",
     "after_commit",
+    "is_behind",
+    "is_blind",
     "put_back",
     "restore_all",
     "run_apart",
@@ -41,6 +43,10 @@ class StoreConnection(sqlite3.Connection):
         super().__init__(*args, **kwargs)
         self.on_commit: list[Callable[[], None]] = []
         self.restores: Sequence[Restore] = ()
+        self.blind = False
+        """Whether it began without what the file knows, because that could not be read."""
+        self.behind = False
+        """Whether what this process holds is newer than what is in it: set while a file catches up."""
 
     def run_committed(self) -> None:
         """Do what was to happen after COMMIT."""
@@ -62,6 +68,16 @@ def put_back(conn: sqlite3.Connection) -> None:
     """Put what this process holds into the database, from within a write function that misses a row of its own."""
     if isinstance(conn, StoreConnection):
         restore_all(conn, conn.restores)
+
+
+def is_blind(conn: sqlite3.Connection) -> bool:
+    """Return whether the database had to begin without what the state file knows."""
+    return isinstance(conn, StoreConnection) and conn.blind
+
+
+def is_behind(conn: sqlite3.Connection) -> bool:
+    """Return whether what this process holds is newer than the rows in the database."""
+    return isinstance(conn, StoreConnection) and conn.behind
 
 
 def restore_all(conn: StoreConnection, restores: Sequence[Restore]) -> None:
