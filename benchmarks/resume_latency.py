@@ -81,11 +81,12 @@ async def _lay_down(folder: Path, url: str, length: int) -> None:
     from recovery.database import Database
     from recovery.journal import JOURNAL, Journal, OperationSpec
     from recovery.policy import RetryPolicy
-    from resumable.checkpoints import DOWNLOADS, DownloadRow, SqliteCheckpoints
+    from resumable.checkpoints import SqliteCheckpoints
     from resumable.manager import id_of
     from resumable.model import Checkpoint, Options
     from resumable.plan import ChunkGrid, chunk_size_for
     from resumable.request import checked_request, key_of, stored_request
+    from resumable.rows import DOWNLOADS, DownloadRow
     from resumable.validators import ETag, Representation
 
     dest = folder / "big.bin"
@@ -120,7 +121,6 @@ async def _lay_down(folder: Path, url: str, length: int) -> None:
         whole = (length - MISSING) // grid.chunk_size
         await store.commit(download_id, generation, [Checkpoint(i, grid.chunk_size, digest) for i in range(whole)])
         await journal.record(download_id, generation, state=State.PAUSED, now=time.time())
-        await journal.release(download_id, generation)
 
 
 def once(length: int) -> tuple[float, float]:
@@ -159,8 +159,8 @@ def main() -> int:
         print(json.dumps(report))
     else:
         print(
-            f"{options.size_mib} MiB part file: first request {report['first_request_ms']} ms after the start (median of"
-            f" {options.rounds}, worst {report['first_request_max_ms']}; bar 200); all done, audit included, in"
+            f"{options.size_mib} MiB part file: first request {report['first_request_ms']} ms after the start (median"
+            f" of {options.rounds}, worst {report['first_request_max_ms']}; bar 200); all done, audit included, in"
             f" {report['whole_run_s']} s, at least {report['audit_gb_per_s']} GB/s audited"
         )
     return 0 if first <= 0.2 else 1

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
         WebPage,
     )
     from resumable.events import DownloadEvent, DownloadView, ErrorView, EventName
-    from resumable.manager import DownloadHandle, DownloadManager, download
+    from resumable.handle import DownloadHandle
+    from resumable.manager import DownloadManager, download
     from resumable.model import Durability, Options, Result
     from resumable.verify import VerifyReport
 
@@ -86,7 +87,7 @@ __all__ = [
 
 _ELSEWHERE = {
     "DownloadEvent": "resumable.events",
-    "DownloadHandle": "resumable.manager",
+    "DownloadHandle": "resumable.handle",
     "DownloadManager": "resumable.manager",
     "DownloadView": "resumable.events",
     "Durability": "resumable.model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -9,9 +10,10 @@ from typing import Final
 from recovery.clock import Clock
 from recovery.journal import Journal, Operation
 from recovery.states import ACTIVE, TERMINAL, State
-from resumable.checkpoints import DownloadRow, FileRow, SqliteCheckpoints
+from resumable.checkpoints import SqliteCheckpoints
 from resumable.errors import DownloadError
 from resumable.events import DownloadView, ErrorView
+from resumable.rows import DownloadRow, FileRow
 from resumable.views import actions_for
 
 _SETTLE_S: Final = 5.0
@@ -45,8 +47,8 @@ class Catalog:
     async def find(self, id_or_prefix: str) -> DownloadView:
         """Return the one download whose id begins so, or whose file this is; raises LookupError otherwise."""
         views = await self.views()
+        path = str(await asyncio.to_thread(Path(id_or_prefix).absolute))
         exact = [view for view in views if id_or_prefix in {view.download_id, view.dest}]
-        path = str(Path(id_or_prefix).absolute())
         found = (
             exact
             or [v for v in views if v.download_id.startswith(id_or_prefix)]

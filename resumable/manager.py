@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,13 +22,15 @@ from recovery.policy import RetryPolicy
 from recovery.states import TERMINAL, State
 from recovery.supervisor import Supervisor
 from resumable.catalog import Catalog
-from resumable.checkpoints import COMPANIONS, DOWNLOADS, DownloadRow, SqliteCheckpoints
-from resumable.errors import DownloadError, NeedsLink
+from resumable.checkpoints import SqliteCheckpoints
+from resumable.errors import NeedsLink
 from resumable.events import DownloadEvent, DownloadView
+from resumable.handle import DownloadHandle
 from resumable.linkstore import LinkStore
 from resumable.model import DownloadRequest, Options, Result
-from resumable.request import checked_request, key_of, request_of, stored_request
-from resumable.run import Run, Shared, links_of
+from resumable.request import checked_request, key_of, links_of, relinked, request_of, stored_request
+from resumable.rows import COMPANIONS, DOWNLOADS, DownloadRow
+from resumable.run import Run, Shared
 from resumable.slots import Slots
 from resumable.statefile import default_state_path
 from resumable.throttle import RateLimit
@@ -39,89 +41,12 @@ from resumable.verify import VerifyReport, already_there, verify_file
 UNFINISHED: Final = frozenset(set(State) - TERMINAL)
 
 
-class DownloadHandle:
-    """A running, waiting or finished download of this process; await it for its ``Result``."""
-
-    def __init__(self, manager: DownloadManager, run: Run) -> None:
-        """Made by ``DownloadManager.start``."""
-        self._manager = manager
-        self._run = run
-        self._task: asyncio.Task[Result] = asyncio.create_task(manager._execute(run))  # noqa: SLF001
-        self._resumed = asyncio.Event()
-        self._paused_here = False
-        # A failure nobody awaits is still in the store, the events and the log.
-        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
-
-    @property
-    def download_id(self) -> str:
-        """The id that the store, the events and the command line use."""
-        return self._run.session.download_id
-
-    @property
-    def view(self) -> DownloadView:
-        """How it stands right now."""
-        return self._run.view
-
-    def __await__(self) -> Generator[Any, None, Result]:
-        """Wait for the result; raises DownloadError subclasses. Cancelling the waiter does not stop the download."""
-        return self._wait().__await__()
-
-    async def _wait(self) -> Result:
-        while True:
-            task = self._task
-            try:
-                return await asyncio.shield(task)
-            except DownloadError:
-                if not self._paused_here:
-                    raise
-            await self._resumed.wait()
-
-    async def events(self) -> Any:
-        """Yield DownloadEvents as they come; ends after a terminal one. Slow readers miss progress, never a state."""
-        async for event in self._run.subscribe().read():
-            yield event
-
-    async def pause(self) -> None:
-        """Stop transferring and keep everything; returns when the last checkpoint is committed."""
-        self._paused_here = True
-        self._resumed.clear()
-        self._run.control.pause()
-        await asyncio.wait({self._task})
-
-    async def resume(self) -> None:
-        """Go on after ``pause``; does nothing while it runs."""
-        if not self._task.done():
-            return
-        self._paused_here = False
-        self._run = self._manager._again(self._run)  # noqa: SLF001
-        self._task = asyncio.create_task(self._manager._execute(self._run))  # noqa: SLF001
-        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        self._resumed.set()
-
-    async def cancel(self, *, delete_part: bool = False) -> None:
-        """Stop for good; the part file stays unless ``delete_part``. Awaiting the handle raises DownloadCancelled."""
-        self._paused_here = False
-        self._run.control.cancel()
-        self._resumed.set()
-        await asyncio.wait({self._task})
-        if delete_part:
-            await self._manager._delete_part(self._run.session.dest)  # noqa: SLF001
-
-    def retry_now(self) -> None:
-        """End a wait at once, with a fresh retry budget."""
-        self._run.control.retry_now()
-
-    async def _stop(self) -> None:
-        self._task.cancel()
-        await asyncio.wait({self._task})
-
-
 class DownloadManager:
     """Downloads with a memory: everything it starts can be continued by the next process that opens the same state
     file.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only, and each has a default that is right for most
         self,
         *,
         state: Path | str | None = None,
@@ -154,8 +79,7 @@ class DownloadManager:
         self._runs: dict[str, Run] = {}
         self._closing = False
 
-    # -- life
-    # ------------------------------------------------------------------------------------------------------------
+    # -- life -------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Open the state file and the connection pool."""
@@ -193,7 +117,7 @@ class DownloadManager:
     ) -> None:
         """Checkpoint and keep what is running, then close everything."""
         self._closing = True
-        await asyncio.gather(*(handle._stop() for handle in list(self._handles.values())))  # noqa: SLF001
+        await asyncio.gather(*(handle.stop() for handle in list(self._handles.values())))
         await self._supervisor.close()
         if self._given_transport is None:
             await self._transport.close()
@@ -209,10 +133,9 @@ class DownloadManager:
         """Why not, in plain language; empty when all is well."""
         return self._database.health_reason
 
-    # -- starting
-    # ----------------------------------------------------------------------------------------------------------
+    # -- starting ---------------------------------------------------------------------------------------------------
 
-    def start(
+    def start(  # noqa: PLR0913 - what can be said about a download; a record would only be in its users' way
         self,
         url: str,
         dest: Path | str | None = None,
@@ -257,7 +180,7 @@ class DownloadManager:
         key = key or key_of(request)
         download_id = id_of(key)
         live = self._handles.get(download_id)
-        if live is not None and not live._task.done():  # noqa: SLF001
+        if live is not None and not live.done:
             return live
         run = Run(
             self._shared,
@@ -269,11 +192,11 @@ class DownloadManager:
             filename=filename,
         )
         self._runs[download_id] = run
-        handle = DownloadHandle(self, run)
+        handle = DownloadHandle(run, self)
         self._handles[download_id] = handle
         return handle
 
-    def _again(self, run: Run) -> Run:
+    def again(self, run: Run) -> Run:
         fresh = Run(
             self._shared,
             run.request,
@@ -283,11 +206,11 @@ class DownloadManager:
             priority=run.priority,
             filename=run.session.filename,
         )
-        fresh._mailboxes = run._mailboxes  # noqa: SLF001
+        fresh.mailboxes = run.mailboxes
         self._runs[run.session.download_id] = fresh
         return fresh
 
-    async def _execute(self, run: Run) -> Result:
+    async def execute(self, run: Run) -> Result:
         """Run one download from the look at what is already there to the result."""
         request, download_id = run.request, run.session.download_id
         former, receipt, run.claimed_bytes = await self._store.known(download_id)
@@ -319,8 +242,7 @@ class DownloadManager:
         if former != row:
             await self._store.put(row)
 
-    # -- across processes
-    # -----------------------------------------------------------------------------------------------------
+    # -- across processes -------------------------------------------------------------------------------------------
 
     async def recover(
         self, ids: Sequence[str] | None = None, *, states: Collection[State] | None = None
@@ -341,9 +263,8 @@ class DownloadManager:
             request = request_of(row, links, self._options)
             if request is None:
                 if ids is not None:
-                    raise NeedsLink(
-                        f"the link of {row.download_id} is not kept; give a fresh one: resumable relink {row.download_id} URL"
-                    )
+                    relink = f"resumable relink {row.download_id} URL"
+                    raise NeedsLink(f"the link of {row.download_id} is not kept; give a fresh one: {relink}")
                 continue
             key = operation.key if operation is not None else key_of(request)
             handles.append(self._start(request, key=key, filename=row.filename))
@@ -383,7 +304,7 @@ class DownloadManager:
             if delete_part:
                 await self._catalog.settled(download_id)
                 row = await self._store.get(download_id)
-                await self._delete_part(None if row is None else row.dest)
+                await self.delete_part(None if row is None else row.dest)
         await asyncio.to_thread(self._links.drop, download_id)
         return await self.find(download_id)
 
@@ -402,49 +323,27 @@ class DownloadManager:
         if row is None:
             raise LookupError(f"no download {download_id}")
         links = await asyncio.to_thread(self._links.get, download_id)
-        old = request_of(row, links, self._options)
-        headers = dict(links.headers) if links is not None else {}
-        request = checked_request(
-            url,
-            None,
-            directory=row.directory,
-            project="" if old is None else old.project,
-            mirrors=() if links is None else links.mirrors,
-            headers=headers,
-            sha256=row.request.get("sha256"),
-            options=self._options,
-        )
-        stored = {**stored_request(request), "filename": row.request.get("filename")}
-        await asyncio.to_thread(self._links.put, download_id, links_of(request))
-        await self._store.put(
-            DownloadRow(
-                download_id=download_id,
-                directory=row.directory,
-                filename=row.filename,
-                named_by=row.named_by,
-                request=stored,
-                representation=row.representation,
-                chunk_size=row.chunk_size,
-            )
-        )
+        changed, fresh = relinked(row, links, url)
+        await asyncio.to_thread(self._links.put, download_id, fresh)
+        await self._store.put(changed)
         return await self.find(download_id)
 
     async def verify(self, path: Path, *, sha256: str | None = None) -> VerifyReport:
         """Read a finished file again and compare it with ``sha256`` or with the receipt of its download."""
-        receipt = await self._store.receipt_for(Path(os.path.abspath(path)))
+        path = await asyncio.to_thread(path.absolute)
+        receipt = await self._store.receipt_for(path)
         return await verify_file(path, receipt, sha256=sha256)
 
     async def prune(self, *, older_than_s: float) -> int:
         """Forget downloads that ended longer ago than ``older_than_s`` seconds; their files stay. Returns how many."""
         return await self._catalog.prune(older_than_s)
 
-    # -- inside
-    # ------------------------------------------------------------------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------------------------------
 
     def _live(self, view: DownloadView) -> DownloadView:
         run = self._runs.get(view.download_id)
         handle = self._handles.get(view.download_id)
-        return run.view if run is not None and handle is not None and not handle._task.done() else view  # noqa: SLF001
+        return run.view if run is not None and handle is not None and not handle.done else view
 
     def _operation_event(self, event: OperationEvent) -> None:
         run = self._runs.get(event.operation_id)
@@ -455,7 +354,7 @@ class DownloadManager:
         if self._on_event is not None:
             self._on_event(event)
 
-    async def _delete_part(self, dest: Path | None) -> None:
+    async def delete_part(self, dest: Path | None) -> None:
         if dest is not None:
             part = dest.with_name(dest.name + ".part")
             await asyncio.to_thread(part.unlink, missing_ok=True)

@@ -8,16 +8,17 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from resumable.checkpoints import DownloadRow
 from resumable.digests import parse_sha256
 from resumable.errors import DestinationError
 from resumable.linkstore import Links
 from resumable.model import DownloadRequest, Options
 from resumable.redact import has_secret, redact_url
+from resumable.rows import DownloadRow
 
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -172,3 +173,22 @@ def request_of(row: DownloadRow, links: Links | None, options: Options) -> Downl
         project=str(stored.get("project", "")),
         options=options,
     )
+
+
+def links_of(request: DownloadRequest) -> Links:
+    """Return the secret half of a request."""
+    return Links(request.url, request.mirrors, dict(request.headers))
+
+
+def relinked(row: DownloadRow, links: Links | None, url: str) -> tuple[DownloadRow, Links]:
+    """Return a stored download and its secret half with a fresh link; raises ValueError for a bad one.
+
+    Mirrors and headers stay as far as they are still known.
+    """
+    check_url(url)
+    known = links or Links(url)
+    fresh = Links(url, known.mirrors, known.headers)
+    secret = any(has_secret(link) for link in (url, *fresh.mirrors)) or bool(fresh.headers)
+    mirrors = [redact_url(mirror) for mirror in fresh.mirrors]
+    stored = {**row.request, "url": redact_url(url), "mirrors": mirrors, "has_secrets": secret}
+    return replace(row, request=stored), fresh

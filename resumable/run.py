@@ -21,7 +21,7 @@ from resumable.errors import DiskFull, DownloadCancelled, DownloadError, Downloa
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.filename import numbered
 from resumable.hashing import FollowBehind
-from resumable.linkstore import Links, LinkStore
+from resumable.linkstore import LinkStore
 from resumable.mailbox import Mailbox
 from resumable.model import Checkpoint, DownloadRequest, Result
 from resumable.partfile import DiskPartFile
@@ -75,7 +75,7 @@ class Run:
         self.key = key
         self.control = Control()
         self.priority = priority
-        self._mailboxes: list[Mailbox] = []
+        self.mailboxes: list[Mailbox] = []
         self._speed = SpeedMeter()
         self._started = shared.clock.monotonic()
         self._refresh_url = refresh_url
@@ -100,7 +100,7 @@ class Run:
             updated_at=now,
         )
 
-    # -- running -------------------------------------------------------------------------------------------------------
+    # -- running -------------------------------------------------------------------------------------------------
 
     async def run(self) -> Result:
         """Return the result; raises DownloadError subclasses. Cancelling it keeps everything received."""
@@ -129,7 +129,7 @@ class Run:
                 if not closing.done():
                     await asyncio.wait({closing})
                 raise
-        for mailbox in self._mailboxes:
+        for mailbox in self.mailboxes:
             mailbox.close()
 
     async def _supervised(self) -> Result:
@@ -188,7 +188,7 @@ class Run:
             actions=(),
         )
         self._tell(EventName.COMPLETED, there.note)
-        for mailbox in self._mailboxes:
+        for mailbox in self.mailboxes:
             mailbox.close()
         return Result(
             path=there.path,
@@ -217,8 +217,7 @@ class Run:
             warnings=tuple(session.warnings),
         )
 
-    # -- adapters
-    # ---------------------------------------------------------------------------------------------------------
+    # -- adapters ---------------------------------------------------------------------------------------------------
 
     def _adapters(self) -> Adapters:
         shared = self._shared
@@ -240,13 +239,12 @@ class Run:
         """Return ``suggested`` or a numbered form of it that no file, finished or not, has."""
         return await asyncio.to_thread(_free_name, self.request.directory, suggested)
 
-    # -- telling
-    # ----------------------------------------------------------------------------------------------------------
+    # -- telling ----------------------------------------------------------------------------------------------------
 
     def subscribe(self) -> Mailbox:
         """Return a new mailbox that gets every event from now on."""
         mailbox = Mailbox()
-        self._mailboxes.append(mailbox)
+        self.mailboxes.append(mailbox)
         return mailbox
 
     def operation_event(self, event: OperationEvent) -> None:
@@ -299,12 +297,11 @@ class Run:
         now = self._shared.clock.time()
         self.view = replace(self.view, updated_at=now, rev=self.view.rev + 1)
         event = DownloadEvent(event=name, view=self.view, message=message, ts=now)
-        for mailbox in self._mailboxes:
+        for mailbox in self.mailboxes:
             mailbox.put(event)
         self._shared.emit(event)
 
-    # -- somebody else runs it
-    # -----------------------------------------------------------------------------------------------
+    # -- somebody else runs it --------------------------------------------------------------------------------------
 
     async def _follow(self, operation: Operation) -> Result | None:
         """Follow the process that holds the lease; its result is ours. None when it gave up the lease unfinished."""
@@ -374,8 +371,3 @@ def _free_name(directory: Path, suggested: str) -> str:
         n += 1
         name = numbered(suggested, n)
     return name
-
-
-def links_of(request: DownloadRequest) -> Links:
-    """Return the secret half of a request."""
-    return Links(request.url, request.mirrors, dict(request.headers))

@@ -9,12 +9,12 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from resumable.checkpoints import FileRow
 from resumable.digests import parse_sha256
 from resumable.errors import DestinationError, OriginError
 from resumable.model import DownloadRequest
 from resumable.ports import Transport
 from resumable.ranges import Span
+from resumable.rows import FileRow
 from resumable.source import Source
 from resumable.validators import Representation, differs
 

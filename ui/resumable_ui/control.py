@@ -23,7 +23,8 @@ from resumable_ui.quantities import format_size
 from resumable_ui.runner import Begun
 
 if TYPE_CHECKING:
-    from resumable.manager import DownloadHandle, DownloadManager
+    from resumable.handle import DownloadHandle
+    from resumable.manager import DownloadManager
 
 CONFIRM_S: Final = 3.0
 """How long another process is given to do what it was asked; it looks twice a second."""

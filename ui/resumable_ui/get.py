@@ -18,7 +18,8 @@ from resumable_ui.outcome import Outcome
 from resumable_ui.runner import Begun
 
 if TYPE_CHECKING:
-    from resumable.manager import DownloadHandle, DownloadManager
+    from resumable.handle import DownloadHandle
+    from resumable.manager import DownloadManager
 
 
 def settings(arguments: Arguments) -> dict[str, Any]:

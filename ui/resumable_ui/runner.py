@@ -22,7 +22,8 @@ from resumable_ui.projection import kept_lines, name_of, next_step, outcome_word
 from resumable_ui.signals import StopSignals
 
 if TYPE_CHECKING:
-    from resumable.manager import DownloadHandle, DownloadManager
+    from resumable.handle import DownloadHandle
+    from resumable.manager import DownloadManager
 
 REDRAW_S: Final = 0.1
 SETTLE_S: Final = 2.0

@@ -1,0 +1,172 @@
+"""What a download's tables hold, as records, and the functions that put them there and read them back.
+
+They run inside somebody's transaction or read; a row whose CRC does not match is absent.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from recovery.rowcrc import intact, sealed
+from recovery.schema import Schema
+from resumable.validators import Representation
+
+__all__ = [
+    "COMPANIONS",
+    "DOWNLOADS",
+    "DownloadRow",
+    "FileRow",
+    "downloads",
+    "put_download",
+    "put_file",
+    "read_download",
+    "read_file",
+    "receipts",
+]
+
+DOWNLOADS: Final = Schema("downloads", (files("resumable").joinpath("schema.sql").read_text("utf-8"),))
+
+COMPANIONS: Final = tuple((table, "download_id") for table in ("downloads", "download_chunks", "download_files"))
+"""What is forgotten together with an operation."""
+
+_DOWNLOAD = "download_id, directory, filename, named_by, request, representation, chunk_size, crc"
+_FILE = (
+    "download_id, path, size, mtime_ns, sha256, chunk_size, digests, verified_by, representation, bytes_received,"
+    " finished_at, crc"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadRow:
+    """What was asked for, as it is stored: without secrets."""
+
+    download_id: str
+    directory: str
+    filename: str | None
+    named_by: str
+    request: dict[str, Any]
+    representation: Representation | None
+    chunk_size: int | None
+
+    @property
+    def dest(self) -> Path | None:
+        """Absolute path of the finished file, None while the name is not known."""
+        return None if self.filename is None else Path(self.directory) / self.filename
+
+    def cells(self) -> tuple[str | int | None, ...]:
+        """Return the columns before the CRC."""
+        representation = (
+            None if self.representation is None else json.dumps(self.representation.to_json(), sort_keys=True)
+        )
+        request = json.dumps(self.request, sort_keys=True)
+        return (
+            self.download_id,
+            self.directory,
+            self.filename,
+            self.named_by,
+            request,
+            representation,
+            self.chunk_size,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRow:
+    """The receipt of a finished download."""
+
+    download_id: str
+    path: Path
+    size: int
+    mtime_ns: int | None
+    sha256: str | None
+    chunk_size: int
+    digests: bytes
+    verified_by: str
+    representation: Representation
+    bytes_received: int
+    finished_at: float
+
+
+def put_download(conn: sqlite3.Connection, row: DownloadRow) -> None:
+    """Insert or replace the row."""
+    conn.execute("INSERT OR REPLACE INTO downloads VALUES (?, ?, ?, ?, ?, ?, ?, ?)", sealed(row.cells()))
+
+
+def read_download(conn: sqlite3.Connection, download_id: str) -> DownloadRow | None:
+    """Return what was asked for, None where there is no intact row."""
+    query = f"SELECT {_DOWNLOAD} FROM downloads WHERE download_id = ?"  # noqa: S608
+    cells = conn.execute(query, (download_id,)).fetchone()
+    return _download(cells) if cells is not None and intact(cells) else None
+
+
+def downloads(conn: sqlite3.Connection) -> Iterator[DownloadRow]:
+    """Yield every intact row."""
+    for cells in conn.execute(f"SELECT {_DOWNLOAD} FROM downloads"):  # noqa: S608
+        if intact(cells):
+            yield _download(cells)
+
+
+def _download(cells: Sequence[Any]) -> DownloadRow:
+    return DownloadRow(
+        download_id=cells[0],
+        directory=cells[1],
+        filename=cells[2],
+        named_by=cells[3],
+        request=json.loads(cells[4]),
+        representation=None if cells[5] is None else Representation.from_json(json.loads(cells[5])),
+        chunk_size=cells[6],
+    )
+
+
+def put_file(conn: sqlite3.Connection, row: FileRow) -> None:
+    """Insert or replace the receipt."""
+    cells = (
+        row.download_id,
+        str(row.path),
+        row.size,
+        row.mtime_ns,
+        row.sha256,
+        row.chunk_size,
+        row.digests,
+        row.verified_by,
+        json.dumps(row.representation.to_json(), sort_keys=True),
+        row.bytes_received,
+        float(row.finished_at),
+    )
+    conn.execute("INSERT OR REPLACE INTO download_files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", sealed(cells))
+
+
+def read_file(conn: sqlite3.Connection, column: str, value: str) -> FileRow | None:
+    """Return the newest intact receipt whose ``column`` (a constant) has this value."""
+    query = f"SELECT {_FILE} FROM download_files WHERE {column} = ? ORDER BY finished_at DESC LIMIT 1"  # noqa: S608
+    cells = conn.execute(query, (value,)).fetchone()
+    return _file(cells) if cells is not None and intact(cells) else None
+
+
+def receipts(conn: sqlite3.Connection) -> Iterator[FileRow]:
+    """Yield every intact receipt."""
+    for cells in conn.execute(f"SELECT {_FILE} FROM download_files"):  # noqa: S608
+        if intact(cells):
+            yield _file(cells)
+
+
+def _file(cells: Sequence[Any]) -> FileRow:
+    return FileRow(
+        download_id=cells[0],
+        path=Path(cells[1]),
+        size=cells[2],
+        mtime_ns=cells[3],
+        sha256=cells[4],
+        chunk_size=cells[5],
+        digests=cells[6],
+        verified_by=cells[7],
+        representation=Representation.from_json(json.loads(cells[8])),
+        bytes_received=cells[9],
+        finished_at=cells[10],
+    )
