@@ -30,7 +30,7 @@ from recovery.records import AttemptRecord, Change, Command, JournalStatistics, 
 from recovery.retention import forget_in, prune_in
 from recovery.rows import put_command, read_commands, read_operation
 from recovery.schema import Schema
-from recovery.siderows import put_gate, put_step, read_gate, read_gates, read_steps
+from recovery.siderows import forget_steps, put_gate, read_gate, read_gates, read_steps
 from recovery.states import State
 from recovery.transactions import Transactions, check_generation, new_id, put_changed
 from recovery.verdict import Verdict
@@ -282,18 +282,38 @@ class Journal(Transactions, Lookup):
 
     # --- steps and gates ----------------------------------------------------------------------------------------------
 
-    async def save_step(self, operation_id: str, generation: int, name: str, data: JsonValue) -> None:
-        """Remember what a step inside an operation returned, so that it need not be done again.
+    async def save_step(
+        self,
+        operation_id: str,
+        generation: int,
+        name: str,
+        data: JsonValue,
+        *,
+        progress: tuple[int, int | None] | None = None,
+    ) -> None:
+        """Remember what a step inside an operation returned, so that it need not be done again, until it is complete.
+
+        ``progress``: durable units done and in total, noted in the same transaction.
 
         Raises:
             Fenced: another owner has taken over.
             ValueError: ``data`` is not JSON or too long.
         """
         now = self._clock.time()
+        await self._database.write(
+            lambda conn: self.save_step_in(conn, operation_id, generation, name, data, now=now, progress=progress)
+        )
+
+    async def forget_steps(self, operation_id: str, generation: int, names: Collection[str] | None = None) -> None:
+        """Forget these steps, or all of the operation's: they were taken back.
+
+        Raises:
+            Fenced: another owner has taken over.
+        """
 
         def work(conn: sqlite3.Connection) -> None:
             check_generation(conn, operation_id, generation)
-            put_step(conn, operation_id, name, data, now)
+            forget_steps(conn, operation_id, names)
 
         await self._database.write(work)
 

@@ -16,6 +16,7 @@ from recovery.verdict import Action, Category, UserAction, Verdict
 __all__ = [
     "CRASH_LOOP",
     "Fenced",
+    "advanced",
     "asked_again",
     "begun",
     "claimed",
@@ -122,6 +123,16 @@ def renewed(
             raise Fenced(row.operation_id, generation, row.generation)
         row = evolve(row, state=transition(row.state, State.RUNNING), owner=owner, deaths=max(0, row.deaths - 1))
     return evolve(_progressed(row, progress), lease_until=now + ttl_s, updated_at=now)
+
+
+def advanced(row: Operation, generation: int, progress: tuple[int, int | None] | None) -> Operation:
+    """Return the row with durable progress noted, or the row itself when there is nothing to note.
+
+    Raises:
+        Fenced: the generation is stale.
+    """
+    _require(row, generation)
+    return _progressed(row, progress)
 
 
 def recorded(row: Operation, generation: int, change: Change) -> Operation:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from recovery.clock import Clock, SystemClock
 from recovery.history import History
-from recovery.lifecycle import Fenced, asked_again, begun, claimed, recorded, renewed
+from recovery.lifecycle import Fenced, advanced, asked_again, begun, claimed, recorded, renewed
 from recovery.records import AttemptRecord, Change, Command, JsonValue, Operation, OperationSpec
 from recovery.rows import load_json, to_json
 from recovery.states import TERMINAL, State
@@ -39,7 +39,7 @@ class MemoryJournal:
         self._commands: dict[str, tuple[Command, bool]] = {}
         self._rev = 0
         self.writes: list[str] = []
-        """What was written, in order: ``begin``, ``claim``, ``renew``, ``step``, ``gate``, or the state recorded."""
+        """What was written, in order: ``begin``, ``claim``, ``renew``, ``step``, ``forget``, ``gate``, or a state."""
         self.fail_with: BaseException | None = None
         """Raised by every call while it is set, before anything is changed."""
 
@@ -103,6 +103,8 @@ class MemoryJournal:
             state=state, now=now, history=history, verdict=verdict, error=error, next_at=next_at, progress=progress
         )
         row = recorded(row, generation, change)
+        if state is State.COMPLETE:
+            self._steps.pop(operation_id, None)
         if attempt is not None:
             self._attempts.setdefault(operation_id, {})[attempt.number] = attempt
         self.writes.append(state.value)
@@ -153,13 +155,33 @@ class MemoryJournal:
             self._commands[command.request_id] = (command, True)
         return waiting
 
-    async def save_step(self, operation_id: str, generation: int, name: str, data: JsonValue) -> None:
+    async def save_step(
+        self,
+        operation_id: str,
+        generation: int,
+        name: str,
+        data: JsonValue,
+        *,
+        progress: tuple[int, int | None] | None = None,
+    ) -> None:
         """See ``Journal.save_step``."""
         await self._turn()
-        self._fenced_row(operation_id, generation)
-        text = to_json({"data": data})
-        self._steps.setdefault(operation_id, {})[name] = load_json(text)["data"]
+        row = self._fenced_row(operation_id, generation)
+        text = to_json(data)
+        further = advanced(row, generation, progress)
+        self._steps.setdefault(operation_id, {})[name] = load_json(text)
+        if further is not row:
+            self._put(further)
         self.writes.append("step")
+
+    async def forget_steps(self, operation_id: str, generation: int, names: Collection[str] | None = None) -> None:
+        """See ``Journal.forget_steps``."""
+        await self._turn()
+        self._fenced_row(operation_id, generation)
+        steps = self._steps.get(operation_id, {})
+        for name in [*steps] if names is None else names:
+            steps.pop(name, None)
+        self.writes.append("forget")
 
     async def steps(self, operation_id: str) -> dict[str, Any]:
         """See ``Journal.steps``."""

@@ -74,7 +74,7 @@ CREATE TABLE gates (
 CREATE TABLE steps (
   operation_id TEXT NOT NULL,
   name         TEXT NOT NULL,  -- of a step inside the operation that need not be done again
-  data         TEXT NOT NULL,  -- what it returned, JSON
+  data         TEXT NOT NULL,  -- JSON: what it returned (data), which in the order (n), whether it has an undo (undo)
   saved_at     REAL NOT NULL,
   crc          INTEGER NOT NULL,
   PRIMARY KEY (operation_id, name)

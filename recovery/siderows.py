@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from recovery.records import JsonValue
 from recovery.rowcrc import intact, sealed
 from recovery.rows import load_json, to_json
 
-__all__ = ["move_steps", "put_gate", "put_step", "read_gate", "read_gates", "read_steps"]
+__all__ = ["forget_steps", "move_steps", "put_gate", "put_step", "read_gate", "read_gates", "read_steps"]
 
 _GATES = "SELECT host, state, updated_at, crc FROM gates"
 _STEPS = "SELECT operation_id, name, data, saved_at, crc FROM steps WHERE operation_id = ?"
@@ -20,6 +20,14 @@ def put_step(conn: sqlite3.Connection, operation_id: str, name: str, data: JsonV
     """Insert or replace what a step returned; raises ValueError when it is not JSON or too long."""
     row = sealed((operation_id, name, to_json(data), float(now)))
     conn.execute("INSERT OR REPLACE INTO steps (operation_id, name, data, saved_at, crc) VALUES (?, ?, ?, ?, ?)", row)
+
+
+def forget_steps(conn: sqlite3.Connection, operation_id: str, names: Collection[str] | None = None) -> None:
+    """Delete these steps, or all of the operation's."""
+    if names is None:
+        conn.execute("DELETE FROM steps WHERE operation_id = ?", (operation_id,))
+        return
+    conn.executemany("DELETE FROM steps WHERE operation_id = ? AND name = ?", [(operation_id, name) for name in names])
 
 
 def read_steps(conn: sqlite3.Connection, operation_id: str) -> dict[str, Any]:

@@ -10,10 +10,11 @@ import secrets
 import sqlite3
 import zlib
 
-from recovery.lifecycle import Fenced, asked_again, begun, claimed, recorded, renewed
-from recovery.records import Change, Operation, OperationSpec, evolve
+from recovery.lifecycle import Fenced, advanced, asked_again, begun, claimed, recorded, renewed
+from recovery.records import Change, JsonValue, Operation, OperationSpec, evolve
 from recovery.revs import newest_rev
 from recovery.rows import operations, put_attempt, put_operation, read_operation
+from recovery.siderows import forget_steps, put_step
 from recovery.states import TERMINAL, State
 from recovery.supersede import supersede
 from recovery.work import after_commit, is_behind, is_blind, put_back
@@ -108,12 +109,36 @@ class Transactions:
         if row is None:
             raise Fenced(operation_id, generation)
         row = self._put_held(conn, recorded(row, generation, change))
+        if change.state is State.COMPLETE:
+            # Done: when it is asked for again, it is done again, and from the start.
+            forget_steps(conn, operation_id)
         if change.attempt is not None:
             put_attempt(conn, operation_id, change.attempt)
             oldest = change.attempt.number - _ATTEMPTS_KEPT
             if oldest > 0:
                 conn.execute("DELETE FROM attempts WHERE operation_id = ? AND number <= ?", (operation_id, oldest))
         return row
+
+    def save_step_in(
+        self,
+        conn: sqlite3.Connection,
+        operation_id: str,
+        generation: int,
+        name: str,
+        data: JsonValue,
+        *,
+        now: float,
+        progress: tuple[int, int | None] | None = None,
+    ) -> None:
+        """See ``Journal.save_step``."""
+        row = _held_row(conn, operation_id)
+        if row is None:
+            raise Fenced(operation_id, generation)
+        further = advanced(row, generation, progress)
+        put_step(conn, operation_id, name, data, now)
+        if further is not row:
+            # With the step, or an owner that is killed after each of its steps looks like one that gets nowhere.
+            self._put_held(conn, further)
 
     def restore_in(self, conn: sqlite3.Connection) -> None:
         """Put back the rows this process holds: those that are missing and, in a file that was away, those that nobody
