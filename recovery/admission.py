@@ -12,6 +12,7 @@ from typing import Any
 from recovery.gate import Admit
 from recovery.hostgates import HostGates
 from recovery.logbook import StoreEdge
+from recovery.slots import Slots
 from recovery.verdict import Verdict
 
 __all__ = ["Admission"]
@@ -22,14 +23,16 @@ class Admission:
 
     def __init__(
         self,
-        slots: asyncio.Semaphore | None,
+        slots: Slots | None,
         gates: HostGates | None,
         edge: StoreEdge,
         *,
         host: str | Callable[[], str] | None,
+        priority: int = 0,
     ) -> None:
         """``gates`` is only asked when there is a ``host``; a callable is asked for it before each attempt."""
         self._slots = slots
+        self._priority = priority
         self._gates = gates
         self._edge = edge
         self._name = host
@@ -41,17 +44,18 @@ class Admission:
     @property
     def slot_is_free(self) -> bool:
         """Whether a slot can be had without waiting."""
-        return self._slots is None or self._has_slot or not self._slots.locked()
+        return self._slots is None or self._has_slot or self._slots.at_once
 
     async def take_slot(self, wait_for: Callable[[asyncio.Task[Any]], Awaitable[None]]) -> None:
         """Wait for a slot; without one if ``wait_for`` returns before its task is done, because the run is to stop."""
         slots = self._slots
         if slots is None or self._has_slot:
             return
-        if not slots.locked():
-            self._has_slot = await slots.acquire()  # returns at once
+        if slots.at_once:
+            await slots.acquire()
+            self._has_slot = True
             return
-        task = asyncio.get_running_loop().create_task(slots.acquire())
+        task = asyncio.get_running_loop().create_task(slots.acquire(self._priority))
         try:
             await wait_for(task)
             self._has_slot = task.done()

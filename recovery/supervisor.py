@@ -38,6 +38,7 @@ from recovery.policy import DeadlineExceeded
 from recovery.records import OperationSpec
 from recovery.redaction import describe
 from recovery.run import Run
+from recovery.slots import Slots
 from recovery.states import State
 from recovery.verdict import Condition
 from recovery.watchers import Watcher, standard_watchers
@@ -105,7 +106,7 @@ class Supervisor:
         self._on_event = on_event
         self._lease_ttl_s = lease_ttl_s
         self._gates = gates
-        self._slots = None if max_concurrent is None else asyncio.Semaphore(max_concurrent)
+        self._slots = None if max_concurrent is None else Slots(max_concurrent)
         self._edge = StoreEdge(self._clock, on_health)
         self._means = Means(
             clock=self._clock,
@@ -138,14 +139,16 @@ class Supervisor:
         *,
         control: Control | None = None,
         host: str | Callable[[], str] | None = None,
+        priority: int = 0,
         on_give_up: Callable[[BaseException], Awaitable[bool]] | None = None,
     ) -> T:
         """Call ``attempt`` until it returns, and return what it returned.
 
         ``control`` pauses, cancels or hurries this run; commands that others post to the journal act through it.
-        ``host`` names the gate to ask before each attempt, or returns its name then. ``on_give_up`` is awaited with the
-        last exception before the operation is recorded as failed: the place to undo, and to return False; True says
-        that there is another way, which is tried at once with a fresh budget.
+        ``host`` names the gate to ask before each attempt, or returns its name then. Where ``max_concurrent`` lets only
+        some go, the highest ``priority`` comes first. ``on_give_up`` is awaited with the last exception before the
+        operation is recorded as failed: the place to undo, and to return False; True says that there is another way,
+        which is tried at once with a fresh budget.
 
         An asyncio cancellation stops the attempt, records ``paused``, frees the lease and goes on its way, within a
         second.
@@ -167,7 +170,7 @@ class Supervisor:
             raise LeaseHeld(other[0].book.operation)
         now = self._clock.time()
         book = Logbook(self._journal, self._edge, spec, owner=self.owner, ttl_s=self._lease_ttl_s, now=now)
-        admission = Admission(self._slots, self._gates, self._edge, host=host)
+        admission = Admission(self._slots, self._gates, self._edge, host=host, priority=priority)
         run = Run(self._means, book, attempt, control=control or Control(), admission=admission, on_give_up=on_give_up)
         self._runs[identity] = (run, asyncio.current_task())
         try:

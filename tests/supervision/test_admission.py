@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from recovery.control import Control
+from recovery.control import Attempt, Control
 from recovery.gate import GateSettings, Wait
 from recovery.hostgates import MemoryGates
 from recovery.policy import RetryPolicy
+from recovery.slots import Slots
 from recovery.states import State
 from recovery.supervisor import (
     OperationCancelled,
@@ -28,6 +29,7 @@ from tests.supervising import (
     eventually,
     row_of,
     spec,
+    turns,
 )
 
 
@@ -100,3 +102,41 @@ async def test_stopped_while_it_queues(journal: AnyJournal, clock: FakeClock) ->
     assert (await row_of(journal, "queued")).state is State.CANCELLED
     held.go.set()
     assert [await task, await next_one] == ["done", "next"]
+
+
+async def test_the_highest_priority_comes_first(clock: FakeClock) -> None:
+    """Of those that wait for a place the highest priority gets it, then who asked first; who gave up takes nothing."""
+    supervisor, order = Supervisor(clock=clock, max_concurrent=1), []
+
+    async def attempt(attempt: Attempt) -> None:
+        order.append(attempt.operation_id)
+
+    def start(name: str, priority: int) -> asyncio.Task[None]:
+        return asyncio.create_task(supervisor.run(spec(name, operation_id=name), attempt, priority=priority))
+
+    held = Held()
+    holder = asyncio.create_task(supervisor.run(spec("holder"), held))
+    await held.started.wait()
+    waiting = [start("low", 0), start("first", 5), start("gone", 9), start("second", 5)]
+    await turns()
+    waiting[2].cancel()
+    await turns()
+    held.go.set()
+    assert await holder == "done"
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert order == ["first", "second", "low"]
+
+
+async def test_a_slot_handed_to_one_that_turns_away_is_passed_on() -> None:
+    """Cancelled in the very moment of its turn: the slot is not lost."""
+    slots = Slots(1)
+    await slots.acquire()
+    waiter = asyncio.create_task(slots.acquire())
+    await turns(2)
+    slots.release()
+    assert not slots.at_once
+    waiter.cancel()
+    await asyncio.gather(waiter, return_exceptions=True)
+    assert slots.at_once
+    with pytest.raises(ValueError, match="at least one"):
+        Slots(0)
