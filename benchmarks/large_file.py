@@ -1,138 +1,164 @@
-"""How fast one large file comes from nginx on loopback, against curl, wget, aria2c and axel, interleaved in one run.
+"""How fast does one large file come from nginx on loopback: plain, over TLS, and checked against its SHA-256?
 
-    python -m benchmarks.large_file [--size-mib 1024] [--rounds 5] [--json]
+    python -m benchmarks.large_file [--size-mib 1024] [--rounds 5] [--quick] [--json]
 
-Ours hashes and checkpoints every byte; the peers hash nothing. Reported are medians, spread, and the ratio to the
-fastest peer.
+Ours hashes and checkpoints every byte; the peers hash nothing, but for the part with a digest, where aria2c checks
+it too.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import hashlib
 import os
-import platform
-import resource
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.nginx import serving
+from benchmarks.report import Bar, Cell, Report, finish, options, say
+from benchmarks.samples import Samples, interleave, spread
+from benchmarks.tools import PEERS, Cost, Tool, installed, missing, ours, run
+
+QUESTION = "How long does one large file from nginx on loopback take?"
 
 
-def commands(url: str, out: Path, state: Path) -> dict[str, list[str]]:
-    """Return the command of every tool; those that are not installed are left out by the caller."""
-    o = str(out)
-    return {
-        "resumable": [sys.executable, "-m", "resumable", "get", url, "-o", o, "--state", str(state), "-q"],
-        "resumable -c8": [
-            sys.executable,
-            "-m",
-            "resumable",
-            "get",
-            url,
-            "-o",
-            o,
-            "-c",
-            "8",
-            "--state",
-            str(state),
-            "-q",
-        ],
-        "curl": ["curl", "-sS", "-o", o, url],
-        "wget": ["wget", "-q", "-O", o, url],
-        "aria2c -x8": [
-            "aria2c",
-            "-q",
-            "-x8",
-            "-s8",
-            "-d",
-            str(out.parent),
-            "-o",
-            out.name,
-            "--allow-overwrite=true",
-            url,
-        ],
-        "axel -n8": ["axel", "-q", "-n8", "-o", o, url],
-    }
+class Contest:
+    """Tools that fetch the same file in turn; keeps what each run cost."""
+
+    def __init__(self, part: str, url: str, folder: Path, digest: str, env: dict[str, str]) -> None:
+        """Fetch ``url`` into ``folder``; a file with another digest ends the benchmark. ``env`` is for every tool."""
+        self.part = part
+        self._url = url
+        self._folder = folder
+        self._digest = digest
+        self._env = env
+        self._costs: dict[str, list[Cost]] = {}
+        self.samples: dict[str, Samples] = {}
+
+    def once(self, tool: Tool) -> float:
+        """Return the wall seconds of one run of ``tool``; raises RuntimeError where the file is wrong."""
+        for stale in self._folder.iterdir():
+            stale.unlink()
+        out = self._folder / "big.bin"
+        cost = run(tool.line(self._url, out), env=self._env)
+        with open(out, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != self._digest:
+                raise RuntimeError(f"{tool.name} left a wrong file")
+        self._costs.setdefault(tool.name, []).append(cost)
+        return cost.wall_s
+
+    def run(self, tools: Sequence[Tool], rounds: int) -> None:
+        """Let them all run in turn."""
+        say(f"{self.part}:")
+        contestants: dict[str, Callable[[], float]] = {tool.name: partial(self.once, tool) for tool in tools}
+        self.samples = interleave(contestants, rounds)
+
+    def cpu(self, name: str) -> float:
+        """Return the median processor seconds of a tool."""
+        return statistics.median(cost.cpu_s for cost in self._costs[name])
+
+    def fastest(self) -> Samples:
+        """Return the fastest of the peers."""
+        peers = [found for found in self.samples.values() if not found.name.startswith("resumable")]
+        return min(peers, key=lambda found: found.median)
+
+    def rows(self, size_mib: int) -> list[dict[str, Cell]]:
+        """Return the figures, the fastest first."""
+        fastest = self.fastest()
+        return [
+            {
+                "part": self.part,
+                "tool": found.name,
+                "median s": found.median,
+                "spread": f"{spread(found.values):.0%}",
+                "MiB/s": size_mib / found.median,
+                "CPU s/GiB": self.cpu(found.name) * 1024 / size_mib,
+                "peak MB": max(cost.peak_rss for cost in self._costs[found.name]) / 1e6,
+                "to fastest peer": found.ratio(fastest),
+            }
+            for found in sorted(self.samples.values(), key=lambda found: found.median)
+        ]
 
 
-def measure(command: list[str], out: Path, size: int) -> tuple[float, float]:
-    """Return wall seconds and CPU seconds of one run; raises RuntimeError when the file is not there or too short."""
-    for stale in out.parent.iterdir():
-        stale.unlink()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wall = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if out.stat().st_size != size:
-        msg = f"{command[0]} left {out.stat().st_size} of {size} bytes"
-        raise RuntimeError(msg)
-    return wall, (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+def make_file(path: Path, size_mib: int) -> str:
+    """Write blocks of which no two are alike; return their SHA-256 in hex."""
+    block, digest = os.urandom(1 << 20), hashlib.sha256()
+    with open(path, "wb") as file:
+        for index in range(size_mib):
+            data = index.to_bytes(8, "big") + block[8:]
+            file.write(data)
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def contests(folder: Path, size_mib: int, rounds: int) -> list[Contest]:
+    """Run all parts."""
+    (folder / "root").mkdir()
+    digest = make_file(folder / "root" / "big.bin", size_mib)
+    with serving(folder / "root") as base, serving(folder / "root", tls=folder) as secure:
+        plain = _contest("plain", f"{base}/big.bin", folder, digest)
+        mine = [ours(folder / "s.db"), ours(folder / "s8.db", "-c", "8", name="resumable -c8")]
+        plain.run([*mine, *installed(PEERS)], rounds)
+        checked = _contest("with SHA-256", f"{base}/big.bin", folder, digest)
+        check = PEERS[3].plus(f"--checksum=sha-256={digest}", name="aria2c --checksum")
+        checked.run([ours(folder / "d.db", "--sha256", digest), *installed([check])], rounds)
+        tls = _contest("HTTPS", f"{secure}/big.bin", folder, digest, authority=folder / "ca.pem")
+        rivals = [PEERS[0], PEERS[3].plus(f"--ca-certificate={folder / 'ca.pem'}")]
+        tls.run([ours(folder / "t.db"), *installed(rivals)], rounds)
+    return [plain, checked, tls]
+
+
+def _contest(part: str, url: str, folder: Path, digest: str, *, authority: Path | None = None) -> Contest:
+    out = folder / f"out-{part.split(maxsplit=1)[0].lower()}"
+    out.mkdir()
+    # Python reads the first, curl the second; aria2c is told on its command line.
+    trust = {} if authority is None else dict.fromkeys(("SSL_CERT_FILE", "CURL_CA_BUNDLE"), str(authority))
+    return Contest(part, url, out, digest, trust)
+
+
+def bars(found: Sequence[Contest], size_mib: int) -> list[Bar]:
+    """Judge the parts."""
+    judged = []
+    for contest, name, limit in zip(
+        found,
+        ("plain, to the fastest peer", "with SHA-256, to aria2c --checksum", "HTTPS, to aria2c -x8"),
+        (1.0, 0.35, 1.0),
+        strict=True,
+    ):
+        rivals = [other for other in contest.samples.values() if not other.name.startswith("resumable")]
+        rival = contest.fastest() if contest is found[0] else next((r for r in rivals if "aria2c" in r.name), None)
+        if rival is not None:
+            ratio = statistics.median(contest.samples["resumable"].ratios(rival))
+            judged.append(Bar(name=name, value=round(ratio, 3), limit=limit, unit="x"))
+    cpu = found[0].cpu("resumable") * 1024 / size_mib
+    judged.append(Bar(name="processor time with hashing", value=round(cpu, 2), limit=1.6, unit="s/GiB"))
+    return judged
 
 
 def main() -> int:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size-mib", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    size = options.size_mib << 20
+    given = options(__doc__, size_mib=(1024, 64), rounds=(5, 2))
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bench-large-") as folder:
-        root, outs = Path(folder) / "root", Path(folder) / "out"
-        root.mkdir()
-        outs.mkdir()
-        block = os.urandom(1 << 20)
-        with open(root / "big.bin", "wb") as file:
-            file.writelines(index.to_bytes(8, "big") + block[8:] for index in range(options.size_mib))
-        out = outs / "big.bin"
-        walls: dict[str, list[float]] = {}
-        cpus: dict[str, list[float]] = {}
-        with serving(root) as base:
-            for round_number in range(options.rounds):
-                for name, command in commands(
-                    f"{base}/big.bin", out, Path(folder) / f"state-{round_number}.db"
-                ).items():
-                    if shutil.which(command[0]) is None:
-                        continue
-                    if name.startswith("resumable"):
-                        command = [*command, "--restart"]
-                    wall, cpu = measure(command, out, size)
-                    walls.setdefault(name, []).append(wall)
-                    cpus.setdefault(name, []).append(cpu)
-                    print(f"round {round_number + 1}: {name:14} {wall:6.2f} s", file=sys.stderr)
-    medians = {name: statistics.median(times) for name, times in walls.items()}
-    fastest = min(seconds for name, seconds in medians.items() if not name.startswith("resumable"))
-    report = [
-        {
-            "tool": name,
-            "median_s": round(seconds, 3),
-            "min_s": round(min(walls[name]), 3),
-            "max_s": round(max(walls[name]), 3),
-            "mib_per_s": round(options.size_mib / seconds, 1),
-            "cpu_s_per_gib": round(statistics.median(cpus[name]) * 1024 / options.size_mib, 2),
-            "ratio_to_fastest_peer": round(seconds / fastest, 2),
-        }
-        for name, seconds in sorted(medians.items(), key=lambda item: item[1])
-    ]
-    if options.json:
-        print(json.dumps({"machine": platform.platform(), "size_mib": options.size_mib, "results": report}))
-    else:
-        print(
-            f"{options.size_mib} MiB from nginx on loopback, {options.rounds} interleaved rounds, {platform.platform()}"
-        )
-        for row in report:
-            print(
-                f"{row['tool']:14} {row['median_s']:7.2f} s ({row['min_s']}-{row['max_s']})  {row['mib_per_s']:7.1f} MiB/s"
-                f"  {row['cpu_s_per_gib']:5.2f} CPU s/GiB  {row['ratio_to_fastest_peer']:.2f} x the fastest peer"
-            )
-    return 0
+        found = contests(Path(folder), given.size_mib, given.rounds)
+    report = Report(
+        benchmark="large_file",
+        question=QUESTION,
+        rows=[row for contest in found for row in contest.rows(given.size_mib)],
+        bars=bars(found, given.size_mib),
+        caveats=[
+            f"{given.size_mib} MiB, {given.rounds} interleaved rounds; a bar is the median of the ratios of each round",
+            "nginx shares the processors with the tools; both page caches are warm, nobody waits for the disk",
+            *(f"not installed: {name}" for name in missing(PEERS)),
+        ],
+        quick=given.quick,
+        seconds=round(time.perf_counter() - started, 1),
+        extra={f"{contest.part}: {s.name}": s.values for contest in found for s in contest.samples.values()},
+    )
+    return finish(report, as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""The downloaders that ours is measured against, as command lines, and what a run of one costs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["PEERS", "Cost", "Tool", "installed", "missing", "ours", "run", "version"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One way to fetch one file. ``command`` holds ``{url}``, ``{folder}``, ``{name}`` and ``{out}``."""
+
+    name: str
+    command: tuple[str, ...]
+
+    @property
+    def binary(self) -> str:
+        """The program."""
+        return self.command[0]
+
+    def plus(self, *words: str, name: str = "") -> Tool:
+        """Return it with more words on its command line."""
+        return Tool(name or self.name, (*self.command, *words))
+
+    def line(self, url: str, out: Path) -> list[str]:
+        """Return the command line that fetches ``url`` to ``out``."""
+        values = {"url": url, "out": str(out), "folder": str(out.parent), "name": out.name}
+        return [word.format(**values) for word in self.command]
+
+
+_ARIA = ("aria2c", "-q", "--allow-overwrite=true", "--auto-file-renaming=false", "-d", "{folder}", "-o", "{name}")
+
+PEERS: tuple[Tool, ...] = (
+    Tool("curl", ("curl", "-sS", "-o", "{out}", "{url}")),
+    Tool("wget", ("wget", "-q", "-O", "{out}", "{url}")),
+    Tool("wget2", ("wget2", "-q", "-O", "{out}", "{url}")),
+    Tool("aria2c -x8", (*_ARIA, "-x8", "-s8", "{url}")),
+    Tool("axel -n8", ("axel", "-q", "-n8", "-o", "{out}", "{url}")),
+    Tool("rclone", ("rclone", "copyurl", "-q", "{url}", "{out}")),
+)
+"""All that download one file over HTTP and hash nothing."""
+
+
+def ours(state: Path, *more: str, name: str = "resumable") -> Tool:
+    """Return the command of this checkout; every byte of it is hashed and checkpointed."""
+    command = (
+        sys.executable,
+        "-m",
+        "resumable",
+        "get",
+        "{url}",
+        "-o",
+        "{out}",
+        "--state",
+        str(state),
+        "-q",
+        "--restart",
+    )
+    return Tool(name, (*command, *more))
+
+
+def installed(tools: Sequence[Tool]) -> list[Tool]:
+    """Return those that this machine has."""
+    return [tool for tool in tools if shutil.which(tool.binary) is not None]
+
+
+def missing(tools: Sequence[Tool]) -> list[str]:
+    """Return the names of those that it lacks, for the report."""
+    return [tool.name for tool in tools if shutil.which(tool.binary) is None]
+
+
+def version(binary: str) -> str:
+    """Return the first line of what the program says of its version."""
+    done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False, timeout=20)
+    return (done.stdout or done.stderr).partition("\n")[0].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Wall and processor seconds of one process, and its peak resident bytes."""
+
+    wall_s: float
+    cpu_s: float
+    peak_rss: int
+
+
+def run(command: Sequence[str], *, env: dict[str, str] | None = None) -> Cost:
+    """Run a command to its end; raises RuntimeError with what it said when it fails."""
+    # An installed program has its bytecode beside it; without that every run would measure Python's compiler.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        list(command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**environ, **(env or {})}
+    )
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stderr.close()
+    if process.returncode:
+        msg = f"{command[0]} ended with {process.returncode}: {said[-500:].decode(errors='replace')}"
+        raise RuntimeError(msg)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
