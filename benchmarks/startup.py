@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.nginx import serving
-from benchmarks.report import Bar, Report, finish, options
+from benchmarks.report import Bar, Cell, Report, finish, options
 from benchmarks.samples import interleave, spread
 from benchmarks.tools import ours, run
 
@@ -60,7 +60,7 @@ def main() -> int:
             for once in found.values():
                 once()  # writes the bytecode
             samples = interleave(found, given.rounds)
-    rows = [
+    rows: list[dict[str, Cell]] = [
         {"what": one.name, "median ms": one.median, "spread": f"{spread(one.values):.0%}", "least ms": min(one.values)}
         for one in samples.values()
     ]
