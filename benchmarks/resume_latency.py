@@ -82,10 +82,9 @@ async def _lay_down(folder: Path, url: str, length: int) -> None:
     from recovery.journal import JOURNAL, Journal, OperationSpec
     from recovery.policy import RetryPolicy
     from resumable.checkpoints import SqliteCheckpoints
-    from resumable.manager import id_of
     from resumable.model import Checkpoint, Options
     from resumable.plan import ChunkGrid, chunk_size_for
-    from resumable.request import checked_request, key_of, stored_request
+    from resumable.request import checked_request, id_of, key_of, stored_request
     from resumable.rows import DOWNLOADS, DownloadRow
     from resumable.validators import ETag, Representation
 

@@ -22,6 +22,8 @@
     |   |-- DigestMismatch             .expected, .actual, .source
     |   `-- LengthUnverified           the body ended by closing the connection and nothing says it is whole
     |-- LeaseLost                      another owner runs this download now
+    |-- DownloadDeferred               its next attempt is further away than this process may wait: .next_at
+    |-- DownloadElsewhere              another process runs it, and this one does not follow: .download_id
     |-- DownloadPaused                 stopped on request; everything received is kept
     `-- DownloadCancelled              stopped for good on request
 
@@ -46,6 +48,8 @@ __all__ = [
     "DigestMismatch",
     "DiskFull",
     "DownloadCancelled",
+    "DownloadDeferred",
+    "DownloadElsewhere",
     "DownloadError",
     "DownloadPaused",
     "Fault",
@@ -268,6 +272,28 @@ class LeaseLost(DownloadError):
     """Another owner has taken this download over; this run wrote nothing after that."""
 
     code = "lease-lost"
+
+
+class DownloadDeferred(DownloadError):
+    """The next attempt has a time, and this process has better things to do until then; everything received is kept."""
+
+    code = "deferred"
+
+    def __init__(self, next_at: float, *, url: str = "") -> None:
+        """Keep when the next attempt is due, seconds since the epoch."""
+        super().__init__("the download waits for its next attempt", url=url)
+        self.next_at = next_at
+
+
+class DownloadElsewhere(DownloadError):
+    """Another process downloads this file now; nothing was done here."""
+
+    code = "elsewhere"
+
+    def __init__(self, download_id: str, *, url: str = "") -> None:
+        """Keep the id of the download."""
+        super().__init__("another process downloads this file", url=url)
+        self.download_id = download_id
 
 
 class DownloadPaused(DownloadError):

@@ -5,7 +5,7 @@ and recovery.
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import math
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from recovery.classify import Classifier
 from recovery.clock import Clock, SystemClock
 from recovery.database import Database, Health
 from recovery.events import HealthEvent, OperationEvent
-from recovery.journal import JOURNAL, AttemptRecord, Journal
+from recovery.journal import JOURNAL, AttemptRecord, Journal, JsonValue
 from recovery.owner import new_owner
 from recovery.policy import RetryPolicy
 from recovery.states import TERMINAL, State
@@ -28,7 +28,7 @@ from resumable.events import DownloadEvent, DownloadView
 from resumable.handle import DownloadHandle
 from resumable.linkstore import LinkStore
 from resumable.model import DownloadRequest, Options, Result
-from resumable.request import checked_request, key_of, links_of, relinked, request_of, stored_request
+from resumable.request import checked_request, id_of, key_of, links_of, relinked, request_of, stored_request
 from resumable.rows import COMPANIONS, DOWNLOADS, DownloadRow
 from resumable.run import Run, Shared
 from resumable.slots import Slots
@@ -59,9 +59,13 @@ class DownloadManager:
         on_health: Callable[[HealthEvent], None] | None = None,
         clock: Clock | None = None,
         transport: Any = None,
+        longest_wait_s: float = math.inf,
+        follow: bool = True,
     ) -> None:
         """``state`` None uses ``$RESUMABLE_STATE`` or the platform's state directory; ``limit_rate`` is bytes per
-        second over all.
+        second over all. A download whose next attempt is further away than ``longest_wait_s`` seconds ends with
+        DownloadDeferred, for workers that have other things to do; with ``follow`` False one that another process runs
+        ends with DownloadElsewhere in place of being followed.
 
         Raises ValueError for numbers that make no sense. Nothing is opened before ``async with``.
         """
@@ -72,6 +76,8 @@ class DownloadManager:
         self._slots = Slots(max_concurrent)
         self._rate_limit = None if limit_rate is None else RateLimit(limit_rate, self._clock)
         self._per_host = per_host
+        self._longest_wait_s = longest_wait_s
+        self._follow = follow
         self._given_transport = transport
         self._on_event = on_event
         self._on_health = on_health
@@ -96,6 +102,7 @@ class DownloadManager:
             classifier=Classifier([download_rule]),
             clock=self._clock,
             on_event=self._operation_event,
+            longest_wait_s=self._longest_wait_s,
         )
         self._shared = Shared(
             clock=self._clock,
@@ -108,6 +115,7 @@ class DownloadManager:
             slots=self._slots,
             rate_limit=self._rate_limit,
             emit=self._emit,
+            follow=self._follow,
         )
         self._catalog = Catalog(self._journal, self._store, self._clock)
         return self
@@ -122,6 +130,11 @@ class DownloadManager:
         if self._given_transport is None:
             await self._transport.close()
         await self._database.close()
+
+    @property
+    def journal(self) -> Journal:
+        """The journal in the state file, for operations of other kinds beside the downloads."""
+        return self._journal
 
     @property
     def health(self) -> Health:
@@ -148,6 +161,7 @@ class DownloadManager:
         refresh_url: Callable[[], Awaitable[str]] | None = None,
         priority: int = 0,
         options: Options | None = None,
+        args: Mapping[str, JsonValue] | None = None,
     ) -> DownloadHandle:
         """Start a download, or join the one that already runs for this destination in this process.
 
@@ -166,7 +180,7 @@ class DownloadManager:
             sha256=sha256,
             options=options or self._options,
         )
-        return self._start(request, refresh_url=refresh_url, priority=priority)
+        return self._start(request, refresh_url=refresh_url, priority=priority, args=args)
 
     def _start(
         self,
@@ -176,6 +190,7 @@ class DownloadManager:
         priority: int = 0,
         key: str | None = None,
         filename: str | None = None,
+        args: Mapping[str, JsonValue] | None = None,
     ) -> DownloadHandle:
         key = key or key_of(request)
         download_id = id_of(key)
@@ -190,6 +205,7 @@ class DownloadManager:
             refresh_url=refresh_url,
             priority=priority,
             filename=filename,
+            args=args,
         )
         self._runs[download_id] = run
         handle = DownloadHandle(run, self)
@@ -205,6 +221,7 @@ class DownloadManager:
             refresh_url=run.session.sources[0].refresh_url,
             priority=run.priority,
             filename=run.session.filename,
+            args=run.args,
         )
         fresh.mailboxes = run.mailboxes
         self._runs[run.session.download_id] = fresh
@@ -267,7 +284,8 @@ class DownloadManager:
                     raise NeedsLink(f"the link of {row.download_id} is not kept; give a fresh one: {relink}")
                 continue
             key = operation.key if operation is not None else key_of(request)
-            handles.append(self._start(request, key=key, filename=row.filename))
+            args = None if operation is None else operation.args
+            handles.append(self._start(request, key=key, filename=row.filename, args=args))
         return handles
 
     async def downloads(self, *, project: str | None = None) -> list[DownloadView]:
@@ -358,13 +376,6 @@ class DownloadManager:
         if dest is not None:
             part = dest.with_name(dest.name + ".part")
             await asyncio.to_thread(part.unlink, missing_ok=True)
-
-
-def id_of(key: str) -> str:
-    """Return the id of the download with this key: the same in every process, so that a second request joins the
-    first.
-    """
-    return "d" + hashlib.sha256(key.encode()).hexdigest()[:10]
 
 
 async def download(

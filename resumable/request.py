@@ -141,6 +141,13 @@ def key_of(request: DownloadRequest) -> str:
     return f"{request.directory}/?{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}?{identity}"
 
 
+def id_of(key: str) -> str:
+    """Return the id of the download with this key: the same in every process, so that a second request joins the
+    first.
+    """
+    return "d" + hashlib.sha256(key.encode()).hexdigest()[:10]
+
+
 def stored_request(request: DownloadRequest) -> dict[str, Any]:
     """Return what the database keeps: JSON-safe and without secrets."""
     secrets = any(has_secret(link) for link in (request.url, *request.mirrors)) or bool(request.headers)

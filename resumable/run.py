@@ -10,14 +10,29 @@ from typing import Final
 
 from recovery.clock import Clock
 from recovery.events import OperationEvent
-from recovery.journal import Operation, OperationSpec
+from recovery.journal import JsonValue, Operation, OperationSpec
 from recovery.policy import RetryPolicy
 from recovery.states import State
-from recovery.supervisor import Attempt, Control, LeaseHeld, OperationCancelled, OperationPaused, Supervisor
+from recovery.supervisor import (
+    Attempt,
+    Control,
+    LeaseHeld,
+    OperationCancelled,
+    OperationDeferred,
+    OperationPaused,
+    Supervisor,
+)
 from resumable.audit import audit
 from resumable.checkpoints import SqliteCheckpoints
 from resumable.engine import Engine, Published
-from resumable.errors import DiskFull, DownloadCancelled, DownloadError, DownloadPaused
+from resumable.errors import (
+    DiskFull,
+    DownloadCancelled,
+    DownloadDeferred,
+    DownloadElsewhere,
+    DownloadError,
+    DownloadPaused,
+)
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.filename import numbered
 from resumable.hashing import FollowBehind
@@ -53,6 +68,7 @@ class Shared:
     slots: Slots
     rate_limit: RateLimit | None
     emit: Callable[[DownloadEvent], None]
+    follow: bool = True
 
 
 class Run:
@@ -68,13 +84,15 @@ class Run:
         refresh_url: Callable[[], Awaitable[str]] | None = None,
         priority: int = 0,
         filename: str | None = None,
+        args: Mapping[str, JsonValue] | None = None,
     ) -> None:
-        """Prepare; ``filename`` is a name that a former run learned from the origin."""
+        """Prepare; ``filename`` is a name that a former run learned from the origin, ``args`` go into the row."""
         self._shared = shared
         self.request = request
         self.key = key
         self.control = Control()
         self.priority = priority
+        self.args = args or {}
         self.mailboxes: list[Mailbox] = []
         self._speed = SpeedMeter()
         self._started = shared.clock.monotonic()
@@ -112,6 +130,8 @@ class Run:
             raise DownloadPaused("the download was paused; what it has is kept", url=self.view.url) from error
         except OperationCancelled as error:
             raise DownloadCancelled("the download was cancelled", url=self.view.url) from error
+        except OperationDeferred as error:
+            raise DownloadDeferred(error.next_at, url=self.view.url) from error
         except DownloadError as error:
             error.attempts = self._attempts
             error.bytes_kept = self.session.durable
@@ -137,6 +157,8 @@ class Run:
             try:
                 published = await self._shared.supervisor.run(self._spec(), self._attempt, control=self.control)
             except LeaseHeld as held:
+                if not self._shared.follow:
+                    raise DownloadElsewhere(held.operation.operation_id, url=self.view.url) from held
                 result = await self._follow(held.operation)
                 if result is not None:
                     return result
@@ -152,6 +174,7 @@ class Run:
             title=self.view.filename or self.view.url,
             policy=self._shared.policy,
             progress_done=self.claimed_bytes,
+            args=self.args,
         )
 
     async def _attempt(self, attempt: Attempt) -> Published:

@@ -21,6 +21,8 @@ from resumable.errors import (
     DigestMismatch,
     DiskFull,
     DownloadCancelled,
+    DownloadDeferred,
+    DownloadElsewhere,
     DownloadError,
     DownloadPaused,
     Fault,
@@ -179,6 +181,8 @@ _TABLE: Final[Mapping[type[BaseException], _Row]] = {
     LengthUnverified: LENGTH_UNVERIFIED,
     # nobody
     LeaseLost: machine.LOST_RACE,
+    DownloadElsewhere: machine.LOST_RACE,
+    DownloadDeferred: machine.CONTROL,
     DownloadPaused: machine.CONTROL,
     DownloadCancelled: machine.CONTROL,
 }

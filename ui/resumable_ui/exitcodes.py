@@ -12,6 +12,8 @@ from typing import Final
 
 from resumable.errors import (
     DownloadCancelled,
+    DownloadDeferred,
+    DownloadElsewhere,
     DownloadError,
     DownloadPaused,
     Fault,
@@ -41,6 +43,8 @@ _WORST_FIRST: Final = (FAULT, MACHINE, DATA, REFUSED, NETWORK, USAGE, UNFINISHED
 # The first class that fits decides; subclasses stand before their bases.
 _BY_TYPE: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (DownloadPaused, UNFINISHED),
+    (DownloadDeferred, UNFINISHED),
+    (DownloadElsewhere, UNFINISHED),
     (DownloadCancelled, UNFINISHED),
     (LeaseLost, UNFINISHED),  # another process has it and goes on
     (PartFileBusy, UNFINISHED),
