@@ -57,6 +57,15 @@ class Arguments:
     delete_part: bool = False
     file: str = ""
     older_than: float = 604_800.0
+    # serve
+    host: str = "127.0.0.1"
+    port: int = 8710
+    token: str | None = None
+    viewer_token: str | None = None
+    no_auth: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    prefix: str = ""
+    redis: str | None = None
 
 
 class UsageError(Exception):
@@ -112,6 +121,7 @@ def _from_environment(parser: _Parser, environ: Mapping[str, str]) -> dict[str, 
     for name, key, check in (
         ("RESUMABLE_RETRIES", "retries", _whole_number(0, 1_000_000)),
         ("RESUMABLE_PROGRESS", "progress", _progress_mode),
+        ("RESUMABLE_TOKEN", "token", str),
     ):
         value = environ.get(name)
         if value:
@@ -143,8 +153,16 @@ def _check(parser: _Parser, arguments: Arguments) -> None:
             parser.error("--restart and --no-clobber contradict each other")
     if arguments.command in {"resume", "retry"} and arguments.ids and arguments.every:
         parser.error("name downloads or say all of them, not both")
+    for option, token in (("--token", arguments.token), ("--viewer-token", arguments.viewer_token)):
+        if token is not None and arguments.command == "serve":
+            _check_token(parser, option, token)
     if arguments.quiet and arguments.verbose:
         parser.error("-q and -v contradict each other")
+
+
+def _check_token(parser: _Parser, option: str, token: str) -> None:
+    if not (8 <= len(token) <= 200 and token.isascii() and token.isprintable()):
+        parser.error(f"{option} must have 8 to 200 plain characters")
 
 
 def _checked(parse_text: Callable[[str], T]) -> Callable[[str], T]:
@@ -312,6 +330,44 @@ def _build_verify(parser: _Parser) -> None:
     parser.add_argument("--sha256", type=_checked(parse_sha256), metavar="HEX", help="what its SHA-256 must be")
 
 
+def _build_serve(parser: _Parser) -> None:
+    parser.description = (
+        "Show and steer all downloads on a web page, whichever process runs them; start new ones there."
+    )
+    parser.epilog = (
+        "The address printed holds a token: whoever has it may steer. Arguments are visible to other users of this "
+        "machine (ps): set $RESUMABLE_TOKEN rather than --token. Behind a reverse proxy give --allow-host NAME."
+    )
+    parser.add_argument("--host", metavar="ADDRESS", help="where to listen (default 127.0.0.1: this machine only)")
+    parser.add_argument("--port", type=_whole_number(0, 65535), metavar="N", help="default 8710; 0 takes any free one")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--token", metavar="TOKEN", help="what clients must know (default: a random one, printed once)")
+    who.add_argument("--no-auth", action="store_true", help="let every user of this machine in")
+    parser.add_argument("--viewer-token", metavar="TOKEN", help="another one, for those who may look but not act")
+    parser.add_argument(
+        "--allow-host",
+        dest="allow_hosts",
+        action="append",
+        metavar="NAME",
+        help="also answer to this host name, such as a proxy's",
+    )
+    parser.add_argument("--prefix", type=_prefix, metavar="/PATH", help="serve below this path, for a shared host")
+    parser.add_argument(
+        "--root", dest="directory", metavar="DIR", help="new downloads go below this folder (default: here)"
+    )
+    parser.add_argument("--redis", metavar="URL", help="hear of other processes sooner through a Redis server")
+    parser.add_argument("--resume", dest="every", action="store_true", help="first continue all that is unfinished")
+    _add_running(parser)
+
+
+def _prefix(text: str) -> str:
+    path = text.strip("/")
+    if all(part and part not in {".", ".."} and part.isprintable() for part in path.split("/")) or not path:
+        return f"/{path}" if path else ""
+    msg = f"{text[:40]!r} is not a path"
+    raise argparse.ArgumentTypeError(msg)
+
+
 def _build_prune(parser: _Parser) -> None:
     parser.description = "Forget downloads that ended long ago. Files are never touched."
     parser.add_argument(
@@ -329,4 +385,5 @@ _COMMANDS: Final[dict[str, Callable[[_Parser], None]]] = {
     "relink": _build_relink,
     "verify": _build_verify,
     "prune": _build_prune,
+    "serve": _build_serve,
 }

@@ -16,11 +16,13 @@ Downloads that continue where they stopped and are checked before they get their
   relink ID URL     give an expired link's download a fresh link
   verify FILE       check a file against what is known of it
   prune             forget finished downloads
+  serve             a web page that shows and steers them all
 
   --version, --help; `resumable COMMAND --help` says more about one of them
 
 Results go to stdout, all else to stderr. Exit codes: 0 all done, 1 a fault of ours, 2 wrong use, 3 network or time
 (running again helps), 4 the server says no, 5 the data is not what was promised, 6 disk or permission, 7 unfinished
 but kept.
-Environment: RESUMABLE_STATE, RESUMABLE_RETRIES, RESUMABLE_PROGRESS, and proxies as curl reads them.
+Environment: RESUMABLE_STATE, RESUMABLE_RETRIES, RESUMABLE_PROGRESS, RESUMABLE_TOKEN, and proxies as curl
+reads them.
 """

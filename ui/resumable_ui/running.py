@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from recovery.events import HealthEvent
@@ -65,6 +65,11 @@ def _run(arguments: Arguments, console: Console, make_manager: MakeManager) -> E
         if event.reason and not arguments.quiet:
             console.notes.line(f"warning: {one_line(event.reason)}")
 
+    if arguments.command == "serve":
+        serve = _serve_type()
+        with asyncio.Runner(loop_factory=_loop_factory()) as loop:
+            return loop.run(serve(arguments, console, make_manager, note_health))
+
     if arguments.command not in {"get", "resume", "retry"}:
         return asyncio.run(_look_or_steer(arguments, console, make_manager, note_health))
 
@@ -85,6 +90,18 @@ async def _look_or_steer(
         if arguments.command == "status":
             return Ended(await Status(manager, arguments, console).run())
         return Ended(await _STEERING[arguments.command](manager, arguments, console))
+
+
+def _serve_type() -> Callable[..., Coroutine[Any, Any, Ended]]:
+    """The web server, loaded only now; raises UsageError where its extra is not installed."""
+    try:
+        from resumable_ui.serving import serve
+    except ModuleNotFoundError as error:
+        if error.name not in {"socketio", "engineio"}:
+            raise
+        msg = "resumable serve: needs python-socketio; install resumable-downloads[web]"
+        raise UsageError(msg) from None
+    return serve
 
 
 def _manager_type() -> MakeManager:

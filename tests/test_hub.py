@@ -1,0 +1,80 @@
+"""The hub with a real Socket.IO client, real downloads and a real state file: what is shown, and what can be done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hubs import served
+from tests.origin import Behaviour, Content, Origin
+
+MIB = 1 << 20
+SMALL = Content(3 * MIB, seed=21)
+
+pytestmark = pytest.mark.blocking
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    """Return an origin with a file that comes at once, and one that takes its time."""
+    with Origin() as server:
+        server.put("/small.bin", SMALL)
+        server.put("/slow.bin", Content(8 * MIB, seed=22), Behaviour(rate=2 * MIB))
+        yield server
+
+
+async def test_a_download_is_added_shown_and_finished(tmp_path: Path, origin: Origin) -> None:
+    """From the form to the finished file, with the page's view of it at each step."""
+    async with served(tmp_path) as hub:
+        page = await hub.watcher("all")
+        form = {"request_id": "1", "url": origin.url("/small.bin"), "directory": "models", "sha256": SMALL.sha256()}
+        added = await page.call("add_download", form)
+        assert (added["ok"], added["request_id"], added["state"]) == (True, "1", "queued")
+        name = added["download_id"]
+        await page.until(lambda: page.sees(name)["state"] == "complete")
+        download = page.sees(name)
+        assert (tmp_path / "models" / "small.bin").read_bytes() == SMALL.read(0, SMALL.size)
+        assert ("completed", SMALL.size, SMALL.size) == (
+            download["status"],
+            download["bytes_done"],
+            download["bytes_total"],
+        )
+        (hello,) = page.of("connected")
+        assert (hello["data"], hello["v"], hello["role"]) == ("Connected to progress tracking", 1, "operator")
+
+
+async def test_pause_and_resume_act_and_are_seen(tmp_path: Path, origin: Origin) -> None:
+    """Buttons of the page; the acknowledgement tells the new state, the event follows."""
+    async with served(tmp_path) as hub:
+        page = await hub.watcher("all")
+        name = (await page.call("add_download", {"url": origin.url("/slow.bin")}))["download_id"]
+        await page.until(lambda: page.sees(name)["bytes_done"] > 0, "it runs")
+        paused = await page.act(name, "pause")
+        assert (paused["ok"], paused["state"]) == (True, "paused")
+        await page.until(lambda: page.sees(name)["state"] == "paused")
+        kept = page.sees(name)["bytes_done"]
+        assert kept > 0
+        assert page.sees(name)["actions"] == ["resume", "cancel"]
+        resumed = await page.act(name, "resume")
+        assert resumed["ok"], resumed
+        await page.until(lambda: page.sees(name)["bytes_done"] > kept, "it goes on")
+        refused = await page.act(name, "resume")
+        assert (refused["ok"], refused["error"]["code"]) == (False, "not_allowed")
+        cancelled = await page.act(name, "cancel", args={"delete_part": True})
+        assert (cancelled["ok"], cancelled["state"]) == (True, "cancelled")
+        assert not list(tmp_path.rglob("*.part"))
+
+
+async def test_the_same_request_twice_is_done_once(tmp_path: Path, origin: Origin) -> None:
+    """A click sent again after a reconnect, also while the first one is still at work."""
+    async with served(tmp_path) as hub:
+        page = await hub.watcher("all")
+        form = {"request_id": "once", "url": origin.url("/slow.bin")}
+        one, two = await asyncio.gather(page.call("add_download", form), page.call("add_download", form))
+        three = await page.call("add_download", form)
+        assert one == two == three
+        await page.until(lambda: page.sees(one["download_id"])["state"] == "running")
+        assert len(await hub.manager.downloads()) == 1

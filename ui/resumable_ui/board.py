@@ -1,0 +1,284 @@
+"""What a hub knows this moment: the newest view of each download, the newest row of each operation. Pure.
+
+Snapshots and events are made of the same board, so that a client which has one has, with the other, all of it. A
+download's ``rev`` grows with every change the hub shows, and over restarts too: it is never less than the view's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from recovery.states import TERMINAL, State
+from resumable.events import DownloadView
+from resumable_ui.wire import STATUS, VERSION, completed_wire, download_wire, gate_wire, operation_wire
+
+if TYPE_CHECKING:
+    from recovery.records import Operation
+
+FINISHED_SHOWN: Final = 500
+"""Ended downloads in a snapshot, the newest; the others are read page by page through ``/api/downloads``."""
+
+_STAGES: Final = ("downloading", "pending", "paused", "failed", "cancelled", "completed")
+
+
+class Change(IntEnum):
+    """What news of a download are."""
+
+    NONE = 0
+    PROGRESS = 1
+    """Bytes moved; the newest is enough."""
+    STATE = 2
+    """Something that must be seen: state, attempt, error, actions."""
+
+
+@dataclass(slots=True)
+class _Shown:
+    view: DownloadView
+    rev: int
+
+
+@dataclass(slots=True)
+class _Project:
+    """Running totals of one project, so that an event costs the same however many downloads there are."""
+
+    done: int = 0
+    total: int = 0
+    unknown: int = 0
+    """Downloads under way whose size nobody knows yet."""
+    states: dict[str, int] = field(default_factory=dict)
+
+    def count(self, view: DownloadView, sign: int) -> None:
+        """Add (or with -1 take away) one download."""
+        if view.state is not State.CANCELLED:
+            self.done += sign * (view.bytes_done if view.bytes_total is not None else 0)
+            self.total += sign * (view.bytes_total or 0)
+            self.unknown += sign * (view.bytes_total is None and view.state not in TERMINAL)
+        status = STATUS[view.state]
+        self.states[status] = self.states.get(status, 0) + sign
+
+
+class Board:
+    """Downloads, operations and gates as they are known to one hub."""
+
+    def __init__(self, *, epoch: str, rev: int) -> None:
+        """``epoch`` names this life of the hub; ``rev`` is the least number of a change."""
+        self.epoch = epoch
+        self.seq = 0
+        """Number of the newest event sent."""
+        self._rev = rev
+        self._shown: dict[str, _Shown] = {}
+        self._projects: dict[str, _Project] = {}
+        self._operations: dict[str, Operation] = {}
+        self._gates: dict[str, Mapping[str, Any]] = {}
+
+    def __len__(self) -> int:
+        """Return how many downloads are known."""
+        return len(self._shown)
+
+    # -- taking in -----------------------------------------------------------------------------------------------------
+
+    def offer(self, view: DownloadView) -> Change:
+        """Take a view in, unless the same process has said something newer; return what is new about it."""
+        known = self._shown.get(view.download_id)
+        change = Change.STATE if known is None else difference(known.view, view)
+        if change is Change.NONE:
+            return change
+        rev = max(view.rev, self._rev if known is None else known.rev + 1)
+        if known is not None:
+            self._projects[known.view.project_id].count(known.view, -1)
+        self._projects.setdefault(view.project_id, _Project()).count(view, 1)
+        self._shown[view.download_id] = _Shown(view, rev)
+        return change
+
+    def remove(self, download_id: str) -> bool:
+        """Forget a download; return whether it was known."""
+        known = self._shown.pop(download_id, None)
+        self._operations.pop(download_id, None)
+        if known is None:
+            return False
+        project = self._projects[known.view.project_id]
+        project.count(known.view, -1)
+        if not any(project.states.values()):
+            del self._projects[known.view.project_id]
+        return True
+
+    def offer_operation(self, operation: Operation) -> bool:
+        """Take an operation's row in; return whether its state or attempt is news."""
+        known = self._operations.get(operation.operation_id)
+        if known is not None and known.rev >= operation.rev:
+            return False
+        self._operations[operation.operation_id] = operation
+        return known is None or _told_of(known) != _told_of(operation)
+
+    def offer_gates(self, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Take all host gates in; return the hosts whose phase or failures changed, those forgotten among them."""
+        before, self._gates = self._gates, dict(records)
+        hosts = {*before, *records}
+        return sorted(host for host in hosts if _gate_key(before.get(host)) != _gate_key(records.get(host)))
+
+    # -- giving out ----------------------------------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> Collection[str]:
+        """The ids of the downloads known."""
+        return self._shown.keys()
+
+    def view(self, download_id: str) -> DownloadView | None:
+        """Return the newest view of a download."""
+        shown = self._shown.get(download_id)
+        return None if shown is None else shown.view
+
+    def rev(self, download_id: str) -> int:
+        """Return the number of the newest change of a download, 0 where it is not known."""
+        shown = self._shown.get(download_id)
+        return 0 if shown is None else shown.rev
+
+    def download(self, download_id: str) -> dict[str, Any] | None:
+        """Return a ``Download``."""
+        shown = self._shown.get(download_id)
+        return None if shown is None else download_wire(shown.view, rev=shown.rev)
+
+    def views(self) -> list[DownloadView]:
+        """Return all views, newest download first."""
+        views = [shown.view for shown in self._shown.values()]
+        return sorted(views, key=lambda view: (view.created_at, view.download_id), reverse=True)
+
+    def operation(self, operation_id: str) -> Operation | None:
+        """Return the newest row of an operation."""
+        return self._operations.get(operation_id)
+
+    def operations(self) -> list[dict[str, Any]]:
+        """Return every operation that has not ended well, newest first."""
+        rows = [row for row in self._operations.values() if row.state not in {State.COMPLETE, State.CANCELLED}]
+        return [operation_wire(row) for row in sorted(rows, key=lambda row: row.created_at, reverse=True)]
+
+    def completed(self, operation_id: str) -> dict[str, Any] | None:
+        """Return the payload of ``recovery_completed``; None while the operation goes on."""
+        operation = self._operations.get(operation_id)
+        return completed_wire(operation) if operation is not None and operation.state in TERMINAL else None
+
+    def gate(self, host: str, now: float) -> dict[str, Any]:
+        """Return the payload of ``circuit_breaker_update``."""
+        return gate_wire(host, self._gates.get(host, {}), now)
+
+    def gates(self, now: float) -> list[dict[str, Any]]:
+        """Return all gates that hold something back."""
+        hosts = [host for host, record in self._gates.items() if record.get("phase", "closed") != "closed"]
+        return [gate_wire(host, self._gates[host], now) for host in sorted(hosts)]
+
+    def progress(self, download_id: str) -> dict[str, Any] | None:
+        """Return ``{project_id, progress}``: the project's totals, this file's numbers, and the whole ``Download``."""
+        download = self.download(download_id)
+        if download is None:
+            return None
+        project = self._projects[download["project_id"]]
+        done, total = download["bytes_done"], download["bytes_total"]
+        progress = {
+            **download,
+            "stage": stage_of(project.states),
+            "progress": _percent(project.done, project.total),
+            "current_file": download["filename"],
+            "file_progress": _percent(done, total or 0),
+            "current": done,
+            "total": total,
+        }
+        return {"project_id": download["project_id"], "progress": progress}
+
+    def project(self, project_id: str) -> dict[str, Any]:
+        """Return a project's totals."""
+        project = self._projects.get(project_id, _Project())
+        return {
+            "project_id": project_id,
+            "downloads": sum(project.states.values()),
+            "states": {status: count for status, count in project.states.items() if count},
+            "stage": stage_of(project.states),
+            "progress": _percent(project.done, project.total),
+            "bytes_done": project.done,
+            "bytes_total": project.total,
+            "unknown_sizes": project.unknown,
+        }
+
+    def snapshot(self, rooms: Iterable[str], now: float) -> dict[str, Any]:
+        """Return everything a client in ``rooms`` must know, at epoch time ``now``."""
+        wanted = frozenset(rooms)
+        every = bool(wanted & {"all", "recovery"})
+        chosen = [
+            view
+            for view in self.views()
+            if every or f"project:{view.project_id}" in wanted or f"download:{view.download_id}" in wanted
+        ]
+        shown, left_out = _newest_ended(chosen)
+        projects = sorted(self._projects) if every else sorted({view.project_id for view in shown})
+        ids = None if every else {view.download_id for view in chosen}
+        operations = [row for row in self.operations() if ids is None or row["operation_id"] in ids]
+        return {
+            "v": VERSION,
+            "epoch": self.epoch,
+            "seq": self.seq,
+            "ts": now,
+            "projects": [self.project(name) for name in projects],
+            "downloads": [download_wire(view, rev=self.rev(view.download_id)) for view in shown],
+            "operations": operations,
+            "gates": self.gates(now),
+            "left_out": left_out,
+        }
+
+
+def difference(old: DownloadView, new: DownloadView) -> Change:
+    """Return what ``new`` says that ``old`` did not; NONE too for older news of the same process."""
+    if new is old or (new.owner and new.owner == old.owner and new.rev < old.rev):
+        return Change.NONE
+    if _seen(old) != _seen(new):
+        return Change.STATE
+    return Change.NONE if _moving(old) == _moving(new) else Change.PROGRESS
+
+
+def stage_of(states: Mapping[str, int]) -> str:
+    """Return a project's stage, one of the six words of ``status``: the liveliest of its downloads decides."""
+    return next((stage for stage in _STAGES if states.get(stage)), "pending")
+
+
+def _seen(view: DownloadView) -> tuple[Any, ...]:
+    error = None if view.error is None else (view.error.code, view.error.message)
+    return (
+        view.state,
+        view.attempt,
+        view.no_progress,
+        error,
+        view.retry_at,
+        view.actions,
+        view.restarted,
+        view.stale,
+        view.filename,
+        view.dest,
+        view.project_id,
+        view.url,
+        view.bytes_total,
+        view.can_resume,
+    )
+
+
+def _moving(view: DownloadView) -> tuple[Any, ...]:
+    return (view.bytes_done, view.bytes_received, view.bytes_resumed, view.speed, len(view.breaks), view.sha256)
+
+
+def _told_of(operation: Operation) -> tuple[Any, ...]:
+    return (operation.state, operation.history.attempts, operation.next_at, operation.code)
+
+
+def _gate_key(record: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    return ("closed", 0, None) if record is None else (record.get("phase"), record.get("failures"), record.get("until"))
+
+
+def _newest_ended(views: Sequence[DownloadView]) -> tuple[list[DownloadView], int]:
+    """Return the views without the oldest ended ones, and how many were left out."""
+    ended = [view for view in views if view.state in {State.COMPLETE, State.CANCELLED}]
+    hidden = {view.download_id for view in ended[FINISHED_SHOWN:]}
+    return [view for view in views if view.download_id not in hidden], len(hidden)
+
+
+def _percent(done: int, total: int) -> float:
+    return round(100.0 * done / total, 2) if total > 0 else 0.0

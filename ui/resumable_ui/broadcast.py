@@ -1,0 +1,205 @@
+"""From the board to every client that it concerns: paced, batched, and never waiting for a slow one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from recovery.states import State
+from resumable.events import DownloadView
+from resumable_ui.board import Board, Change
+from resumable_ui.clients import Client, Turn
+from resumable_ui.feed import MAX_HZ, Feed
+from resumable_ui.sockets import Sockets, event_message
+from resumable_ui.wire import VERSION, operation_wire
+
+TICK_S: Final = 0.1
+REAP_EVERY: Final = 10
+"""Ticks between looks for connections that never said who they are."""
+
+SETTINGS: Final[Mapping[str, Any]] = {"max_hz": MAX_HZ}
+
+_log = logging.getLogger("resumable_ui.broadcast")
+
+
+class Broadcaster:
+    """Sends what changes on a board; one task, plus a callback for what cannot wait for its next turn."""
+
+    def __init__(
+        self, board: Board, sockets: Sockets, *, time: Callable[[], float], legacy_progress: bool = False
+    ) -> None:
+        """``time`` is the epoch's; ``legacy_progress`` also sends ``progress`` as the source application reads it."""
+        self.board = board
+        self.clients: dict[str, Client] = {}
+        self._sockets = sockets
+        self._time = time
+        self._legacy_progress = legacy_progress
+        self._feed = Feed()
+        self._flushing = False
+        self._dropping: set[asyncio.Task[None]] = set()
+
+    # -- news ----------------------------------------------------------------------------------------------------------
+
+    def show(self, view: DownloadView) -> None:
+        """Take news of a download: progress waits for its turn, anything else goes out before the loop's next one."""
+        change = self.board.offer(view)
+        if change is Change.NONE:
+            return
+        self._feed.put(view.download_id, urgent=change is Change.STATE)
+        if change is Change.STATE and not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush_urgent)
+
+    def removed(self, download_id: str, reason: str) -> None:
+        """Say that a download is not known any more."""
+        view = self.board.view(download_id)
+        if view is not None and self.board.remove(download_id):
+            self._feed.forget(download_id)
+            data = {"download_id": download_id, "reason": reason}
+            self.tell("download_removed", data, lambda one: one.sees(download_id, view.project_id))
+
+    def tell_operation(self, operation_id: str) -> None:
+        """Send ``recovery_update``, and ``recovery_completed`` at the end."""
+        operation = self.board.operation(operation_id)
+        if operation is None:
+            return
+
+        def concerns(client: Client) -> bool:
+            return client.sees_recovery(operation_id, operation.project)
+
+        self.tell("recovery_update", operation_wire(operation), concerns)
+        done = self.board.completed(operation_id)
+        if done is not None:
+            self.tell("recovery_completed", done, concerns)
+
+    def tell_gate(self, host: str) -> None:
+        """Send ``circuit_breaker_update``."""
+        data = self.board.gate(host, self._time())
+        self.tell("circuit_breaker_update", data, lambda one: bool(one.rooms & {"all", "recovery"}))
+
+    def log_entry(self, project_id: str, level: str, message: str, data: Mapping[str, Any]) -> None:
+        """Send a line of a project's log, to those who watch that project only."""
+        log = {"timestamp": self._time(), "level": level, "message": message, "data": data}
+        self.tell("log_entry", {"project_id": project_id, "log": log}, lambda one: f"project:{project_id}" in one.rooms)
+
+    def tell(self, event: str, data: Mapping[str, Any], concerns: Callable[[Client], bool]) -> None:
+        """Send one event that nobody may miss."""
+        self.board.seq += 1
+        stamped = {**data, "v": VERSION, "epoch": self.board.epoch, "seq": self.board.seq, "ts": self._time()}
+        self._deliver(event_message(event, _dump(stamped)), filter(concerns, self.clients.values()), lossy=False)
+
+    def greet(self, client: Client, data: Mapping[str, Any]) -> None:
+        """Say ``connected``; a legacy client, which asks for no snapshot, is sent what is under way as well."""
+        self._sockets.send([client.sid], event_message("connected", _dump(data)))
+        if client.legacy:
+            self.send_state(client, self.unfinished())
+
+    def send_state(self, client: Client, ids: Iterable[str]) -> None:
+        """Send one client how these downloads stand."""
+        for item in self._items(ids):
+            self._deliver(self._single(item), [client], lossy=False)
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Send progress ten times a second while there is any; runs until cancelled."""
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            ticks += 1
+            try:
+                self._flush(urgent_only=False)
+                self._catch_up()
+                if ticks % REAP_EVERY == 0:
+                    await self._sockets.reap()
+            except Exception:  # noqa: BLE001 - the edge of the task: one bad record must not silence the hub for good
+                _log.exception("tick failed")
+
+    def _flush_urgent(self) -> None:
+        self._flushing = False
+        self._flush(urgent_only=True)
+
+    def _flush(self, *, urgent_only: bool) -> None:
+        ids = self._feed.take(asyncio.get_running_loop().time(), urgent_only=urgent_only)
+        if not ids or not self.clients:
+            return
+        items = self._items(ids)
+        singles: dict[int, str] = {}
+        batches: dict[tuple[int, ...], list[Client]] = {}
+        for client in self.clients.values():
+            every = "all" in client.rooms
+            chosen = tuple(n for n, (name, project, _) in enumerate(items) if every or client.sees(name, project))
+            if chosen and client.batch:
+                batches.setdefault(chosen, []).append(client)
+            else:
+                for n in chosen:
+                    if n not in singles:
+                        singles[n] = self._single(items[n])
+                    self._deliver(singles[n], [client], lossy=not urgent_only)
+        for chosen, clients in batches.items():
+            self._deliver(self._batch([items[n][2] for n in chosen]), clients, lossy=not urgent_only)
+
+    def _items(self, ids: Iterable[str]) -> list[tuple[str, str, str]]:
+        items = []
+        for name in ids:
+            item = self.board.progress(name)
+            if item is not None:
+                items.append((name, item["project_id"], _dump(item)))
+        return items
+
+    def _single(self, item: tuple[str, str, str]) -> str:
+        return event_message("progress_update", f"{item[2][:-1]},{self._stamp()}}}")
+
+    def _batch(self, items: Sequence[str]) -> str:
+        return event_message("progress_batch", f'{{{self._stamp()},"items":[{",".join(items)}]}}')
+
+    def _stamp(self) -> str:
+        self.board.seq += 1
+        return f'"v":{VERSION},"epoch":"{self.board.epoch}","seq":{self.board.seq},"ts":{self._time():.3f}'
+
+    def _deliver(self, message: str, clients: Iterable[Client], *, lossy: bool) -> None:
+        chosen = []
+        for client in clients:
+            match client.flow.turn(*self._sockets.backlog(client.sid), lossy=lossy):
+                case Turn.SEND:
+                    chosen.append(client.sid)
+                case Turn.SNAPSHOT:
+                    self._send_snapshot(client)
+                case Turn.DROP:
+                    self._drop(client)
+                case Turn.SKIP:
+                    pass
+        self._sockets.send(chosen, message)
+
+    def _catch_up(self) -> None:
+        """Give a snapshot to those who have read what they were behind with."""
+        for client in self.clients.values():
+            if (
+                client.flow.skipping
+                and client.flow.turn(*self._sockets.backlog(client.sid), lossy=True) is Turn.SNAPSHOT
+            ):
+                self._send_snapshot(client)
+
+    def _send_snapshot(self, client: Client) -> None:
+        snapshot = {"ok": True, **self.board.snapshot(client.rooms, self._time()), "settings": SETTINGS}
+        self._sockets.send([client.sid], event_message("snapshot", _dump(snapshot)))
+
+    def _drop(self, client: Client) -> None:
+        self.clients.pop(client.sid, None)
+        task = asyncio.get_running_loop().create_task(self._sockets.drop(client.sid))
+        self._dropping.add(task)
+        task.add_done_callback(self._dropping.discard)
+
+    def unfinished(self) -> list[str]:
+        """Return the ids of downloads that have not ended."""
+        return [view.download_id for view in self.board.views() if view.state not in {State.COMPLETE, State.CANCELLED}]
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _dump(data: Any) -> str:
+    return _encode(data)

@@ -1,0 +1,115 @@
+"""Who is connected: role, rooms, what it can read, and what it may be sent while its queue is long. Pure.
+
+Backpressure (research/ui.md section 8): a client that reads too slowly misses progress and is given a snapshot once it
+has caught up; changes of state are never skipped; one whose queue only grows is disconnected and resyncs by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Final
+
+SKIP_ABOVE: Final = 64
+"""Queued packets above which a client misses progress ..."""
+SKIP_ABOVE_BYTES: Final = 256 << 10
+"""... or queued bytes: a packet for 200 downloads has 200 KB."""
+CAUGHT_UP_BELOW: Final = 8
+DROP_ABOVE: Final = 1024
+"""Queued packets above which a client is disconnected ..."""
+DROP_ABOVE_BYTES: Final = 8 << 20
+"""... or queued bytes."""
+MOST_ROOMS: Final = 256
+
+_ROOM: Final = re.compile(r"all|recovery|(?:project|download):[^\x00-\x1f]{0,200}")
+
+
+class Role(StrEnum):
+    """What a client may do."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+
+
+class Turn(Enum):
+    """What to do with a packet for a client."""
+
+    SEND = "send"
+    SKIP = "skip"
+    SNAPSHOT = "snapshot"
+    """Send, but first everything it may have missed."""
+    DROP = "drop"
+
+
+@dataclass(slots=True)
+class Flow:
+    """Whether one client keeps up."""
+
+    skipping: bool = False
+
+    def turn(self, packets: int, size: int, *, lossy: bool) -> Turn:
+        """Decide about one more packet, given the packets and bytes queued already."""
+        if packets > DROP_ABOVE or size > DROP_ABOVE_BYTES:
+            return Turn.DROP
+        if self.skipping:
+            if packets < CAUGHT_UP_BELOW and size <= SKIP_ABOVE_BYTES:
+                self.skipping = False
+                return Turn.SNAPSHOT
+            return Turn.SKIP if lossy else Turn.SEND
+        if lossy and (packets > SKIP_ABOVE or size > SKIP_ABOVE_BYTES):
+            self.skipping = True
+            return Turn.SKIP
+        return Turn.SEND
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: ``burst`` at once, ``rate`` a second over time."""
+
+    burst: float
+    rate: float
+    _level: float = -1.0
+    _at: float = 0.0
+
+    def take(self, now: float) -> bool:
+        """Return whether one more is allowed at ``now`` (monotonic seconds)."""
+        level = self.burst if self._level < 0 else min(self.burst, self._level + (now - self._at) * self.rate)
+        self._at = now
+        self._level = level - 1 if level >= 1 else level
+        return level >= 1
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """One connection."""
+
+    sid: str
+    role: Role = Role.OPERATOR
+    batch: bool = False
+    """Takes ``progress_batch`` in place of ``progress_update``."""
+    legacy: bool = False
+    """Gave no protocol version: a front end of the source application."""
+    rooms: set[str] = field(default_factory=set)
+    flow: Flow = field(default_factory=Flow)
+    actions: Bucket = field(default_factory=lambda: Bucket(burst=60, rate=10))
+
+    def sees(self, download_id: str, project_id: str) -> bool:
+        """Return whether news of a download concern it."""
+        rooms = self.rooms
+        return "all" in rooms or f"project:{project_id}" in rooms or f"download:{download_id}" in rooms
+
+    def sees_recovery(self, operation_id: str, project_id: str) -> bool:
+        """Return whether news of an operation concern it."""
+        return "recovery" in self.rooms or self.sees(operation_id, project_id)
+
+
+def checked_rooms(rooms: object) -> set[str] | None:
+    """Return the rooms a client names, None where it does not name rooms."""
+    if not isinstance(rooms, Iterable) or isinstance(rooms, (str, bytes)):
+        return None
+    names = list(rooms)[: MOST_ROOMS + 1]
+    if len(names) > MOST_ROOMS or not all(isinstance(name, str) and _ROOM.fullmatch(name) for name in names):
+        return None
+    return set(names)

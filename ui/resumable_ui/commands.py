@@ -1,0 +1,285 @@
+"""What clients can make a hub do: steer downloads of any process, add one, look at an operation's past."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from recovery.states import ACTIVE, TERMINAL, IllegalTransition, State
+from recovery.verdict import UserAction
+from resumable.errors import DownloadError
+from resumable.events import DownloadView
+from resumable_ui.board import Board
+from resumable_ui.managed import go_on, journal_of, runs_here
+from resumable_ui.orderform import parse_order
+from resumable_ui.refusals import Code, Refused
+from resumable_ui.shelf import Shelf
+from resumable_ui.wire import ACTION_NAMES, attempt_wire, operation_wire
+
+if TYPE_CHECKING:
+    from resumable.manager import DownloadManager
+
+OWNER_ANSWERS_S: Final = 20.0
+"""How long an owner may take to obey: longer than a lease lasts without a heartbeat, so that afterwards it is gone."""
+_LOOK_S: Final = 0.5
+
+_GOAL: Final[Mapping[UserAction, frozenset[State]]] = {
+    UserAction.PAUSE: frozenset({State.PAUSED}) | TERMINAL,
+    UserAction.CANCEL: TERMINAL,
+    UserAction.RETRY_NOW: frozenset({State.RUNNING, State.VERIFYING, State.COMPLETE, State.QUEUED}),
+}
+
+
+class Commands:
+    """Acts through one manager; shows what it did on the board."""
+
+    def __init__(
+        self, manager: DownloadManager, board: Board, shelf: Shelf, *, show: Callable[[DownloadView], None]
+    ) -> None:
+        """``show`` is told how a download stands after an action."""
+        self._manager = manager
+        self._board = board
+        self._shelf = shelf
+        self._show = show
+        self._following: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Stop waiting for owners that were told something."""
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+
+    async def act_form(self, form: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what ``{download_id, action, args?, if_rev?}`` asks for; see ``act``."""
+        name, action, args, if_rev = form.get("download_id"), form.get("action"), form.get("args"), form.get("if_rev")
+        if not isinstance(name, str) or not isinstance(action, str):
+            raise Refused(Code.BAD_REQUEST, "download_id and action must be texts")
+        if args is not None and not isinstance(args, dict):
+            raise Refused(Code.BAD_REQUEST, "args must be an object")
+        if if_rev is not None and not isinstance(if_rev, int):
+            raise Refused(Code.BAD_REQUEST, "if_rev must be a number")
+        return await self.act(name, action, args or {}, if_rev=if_rev)
+
+    async def bulk_form(self, form: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what ``{action, filter, args?}`` asks for; see ``bulk``."""
+        action, args = form.get("action"), form.get("args")
+        if not isinstance(action, str) or not (args is None or isinstance(args, dict)):
+            raise Refused(Code.BAD_REQUEST, "action must be a text, args an object")
+        return await self.bulk(action, form.get("filter", form.get("ids")), args or {})
+
+    # -- one download --------------------------------------------------------------------------------------------------
+
+    async def act(
+        self, download_id: str, action: str, args: Mapping[str, Any], *, if_rev: int | None = None
+    ) -> dict[str, Any]:
+        """Do one action; return ``{state, rev}`` and, where another process was told to do it, ``pending``.
+
+        Raises:
+            Refused: with the reason.
+        """
+        wish = ACTION_NAMES.get(action)
+        if wish is None:
+            raise Refused(Code.BAD_REQUEST, f"no action {action[:40]!r}; there are {', '.join(ACTION_NAMES)}")
+        view = self._board.view(download_id)
+        if view is None:
+            return await self._act_on_operation(download_id, wish)
+        if if_rev is not None and self._board.rev(download_id) > if_rev:
+            raise Refused(Code.CONFLICT, "it has changed since; look again")
+        require_possible(view, wish)
+        try:
+            pending = await self._do(view, wish, args)
+        except LookupError:
+            raise Refused(Code.NOT_FOUND, f"{download_id} is not known any more") from None
+        except (DownloadError, IllegalTransition, ValueError) as error:
+            raise Refused(Code.NOT_ALLOWED, str(error)) from None
+        except OSError as error:
+            raise Refused(Code.FAILED, f"this machine: {error.strerror or type(error).__name__}") from None
+        with contextlib.suppress(LookupError):
+            self._show(await self._manager.find(download_id))
+        after = self._board.view(download_id) or view
+        answer: dict[str, Any] = {"state": after.state.value, "rev": self._board.rev(download_id)}
+        if pending and after.state not in _GOAL.get(wish, frozenset()):
+            answer["pending"] = True
+        return answer
+
+    async def _act_on_operation(self, operation_id: str, wish: UserAction) -> dict[str, Any]:
+        """Steer an operation that is no download: its owner is told, or its row is changed where it has none."""
+        operation = await journal_of(self._manager).get(operation_id)
+        goal = {
+            UserAction.PAUSE: State.PAUSED,
+            UserAction.CANCEL: State.CANCELLED,
+            UserAction.RETRY_NOW: State.QUEUED,
+        }.get(wish)
+        if operation is None or goal is None:
+            raise Refused(Code.NOT_FOUND, f"no download {operation_id[:40]!r}")
+        try:
+            after = await journal_of(self._manager).set_idle_state(operation_id, goal, now=time.time())
+        except (IllegalTransition, LookupError) as error:
+            raise Refused(Code.NOT_ALLOWED, str(error)) from None
+        answer: dict[str, Any] = {"state": after.state.value, "rev": after.rev}
+        if after.state is not goal:
+            answer["pending"] = True
+        return answer
+
+    async def _do(self, view: DownloadView, wish: UserAction, args: Mapping[str, Any]) -> bool:
+        """Carry a wish out; return whether another process has to."""
+        name, manager = view.download_id, self._manager
+        match wish:
+            case UserAction.PAUSE:
+                await manager.pause(name)
+                return self._followed(name, wish, lambda: manager.pause(name))
+            case UserAction.CANCEL:
+                delete = args.get("delete_part") is True
+                await manager.cancel(name, delete_part=delete)
+                return self._followed(name, wish, lambda: manager.cancel(name, delete_part=delete))
+            case UserAction.NEW_LINK:
+                await manager.relink(name, _text(args, "url"))
+                if view.state in {State.PAUSED, State.FAILED} or view.stale:
+                    await go_on(manager, view)
+                return False
+            case _:
+                return await self._go_on(view)
+
+    async def _go_on(self, view: DownloadView) -> bool:
+        """Resume or retry: hurry whoever runs it, and run it here where nobody does."""
+        name, manager = view.download_id, self._manager
+        if view.state in {State.WAITING, State.PARKED, State.RUNNING, State.VERIFYING} and not view.stale:
+            await manager.retry(name)
+            return self._followed(name, UserAction.RETRY_NOW, lambda: go_on(manager, view))
+        await go_on(manager, view)
+        return False
+
+    def _followed(self, download_id: str, wish: UserAction, again: Callable[[], Awaitable[Any]]) -> bool:
+        """Where another process was told, see to it that it obeys or is gone; return whether one was told."""
+        if runs_here(self._manager, download_id):
+            return False
+        task = asyncio.create_task(self._see_to_it(download_id, wish, again))
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+        return True
+
+    async def _see_to_it(self, download_id: str, wish: UserAction, again: Callable[[], Awaitable[Any]]) -> None:
+        """Wait until the owner has obeyed; one whose lease ran out meanwhile is gone, and the wish is done here."""
+        before = self._board.view(download_id)
+        deadline = asyncio.get_running_loop().time() + OWNER_ANSWERS_S
+        while asyncio.get_running_loop().time() < deadline:
+            view = self._board.view(download_id)
+            if view is None or view.state in _GOAL[wish] or (before is not None and view.attempts > before.attempts):
+                return
+            if view.stale:
+                with contextlib.suppress(DownloadError, LookupError, IllegalTransition, OSError):
+                    await again()
+                return
+            await asyncio.sleep(_LOOK_S)
+
+    # -- several -------------------------------------------------------------------------------------------------------
+
+    async def bulk(self, action: str, which: object, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Do one action to several downloads; return ``{done: [ids], refused: [{id, code, message}]}``."""
+        if ACTION_NAMES.get(action) is None or ACTION_NAMES[action] is UserAction.NEW_LINK:
+            raise Refused(Code.BAD_REQUEST, f"no action {action[:40]!r} for several downloads")
+        done: list[str] = []
+        refused: list[dict[str, Any]] = []
+        for download_id in self._picked(which):
+            try:
+                await self.act(download_id, action, args)
+                done.append(download_id)
+            except Refused as refusal:
+                refused.append({"id": download_id, **refusal.to_wire()})
+        return {"done": done, "refused": refused}
+
+    def _picked(self, which: object) -> Sequence[str]:
+        if isinstance(which, str):
+            states = _FILTERS.get(which)
+            if states is None:
+                raise Refused(
+                    Code.BAD_REQUEST, f"no filter {which[:40]!r}; there are {', '.join(_FILTERS)}, or give ids"
+                )
+            return [view.download_id for view in self._board.views() if view.state in states]
+        if not isinstance(which, Sequence) or not all(isinstance(name, str) for name in which) or len(which) > 10_000:
+            raise Refused(Code.BAD_REQUEST, "filter must be a word or a list of ids")
+        return list(dict.fromkeys(which))
+
+    # -- new -----------------------------------------------------------------------------------------------------------
+
+    async def add(self, form: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a download below the served folder; return ``{download_id, state, rev}``."""
+        order = parse_order(form)
+        folder, name = await asyncio.to_thread(self._shelf.place, order.directory, order.filename)
+        try:
+            handle = self._manager.start(
+                order.url,
+                None if name is None else str(folder / name),
+                directory=folder,
+                project=order.project,
+                mirrors=order.mirrors,
+                headers=order.headers,
+                sha256=order.sha256,
+            )
+        except (ValueError, DownloadError) as error:
+            raise Refused(Code.BAD_REQUEST, str(error)) from None
+        self._show(handle.view)
+        name = handle.download_id
+        return {"download_id": name, "state": handle.view.state.value, "rev": self._board.rev(name)}
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def statistics(self) -> dict[str, Any]:
+        """Return recovery in numbers."""
+        found = await journal_of(self._manager).statistics()
+        return {
+            "operations": found.operations,
+            "by_state": {state.value: count for state, count in found.by_state.items()},
+            "by_category": {category.value: count for category, count in found.by_category.items()},
+            "attempts": found.attempts,
+            "retried": found.retried,
+            "recovered": found.recovered,
+            "success_rate": found.success_rate,
+            "next_due_at": found.next_due_at,
+            "health": self._manager.health.value,
+            "health_reason": self._manager.health_reason,
+        }
+
+    async def details(self, operation_id: str) -> dict[str, Any]:
+        """Return an operation and its attempts, oldest first."""
+        operation = await journal_of(self._manager).get(operation_id)
+        if operation is None:
+            raise Refused(Code.NOT_FOUND, f"no operation {operation_id[:40]!r}")
+        attempts = await self._manager.history(operation_id)
+        return {
+            "operation": operation_wire(operation),
+            "download": self._board.download(operation_id),
+            "attempts": [attempt_wire(attempt) for attempt in attempts],
+        }
+
+
+_FILTERS: Final[Mapping[str, frozenset[State]]] = {
+    "all": frozenset(State),
+    "active": ACTIVE,
+    "failed": frozenset({State.FAILED}),
+    "recovering": frozenset({State.WAITING, State.PARKED}),
+    "trouble": frozenset({State.FAILED, State.WAITING, State.PARKED}),
+    "paused": frozenset({State.PAUSED}),
+}
+
+
+def require_possible(view: DownloadView, wish: UserAction) -> None:
+    """Raise Refused unless ``wish`` does something in the state the download is in."""
+    allowed = set(view.actions)
+    if view.state in {State.PAUSED, State.FAILED, State.CANCELLED} or view.stale:
+        allowed |= {UserAction.RESUME, UserAction.RETRY_NOW}
+    if view.state is not State.COMPLETE:
+        allowed |= {UserAction.NEW_LINK}
+    if wish in allowed:
+        return
+    raise Refused(Code.NOT_ALLOWED, f"it is {view.state.value}: {wish.value.replace('_', ' ')} would do nothing")
+
+
+def _text(args: Mapping[str, Any], name: str) -> str:
+    value = args.get(name)
+    if not isinstance(value, str) or not value:
+        raise Refused(Code.BAD_REQUEST, f"args.{name} is missing")
+    return value
