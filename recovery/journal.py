@@ -27,8 +27,8 @@ from recovery.history import History
 from recovery.lifecycle import Fenced, set_by_hand
 from recovery.lookup import Lookup
 from recovery.records import AttemptRecord, Change, Command, JournalStatistics, JsonValue, Operation, OperationSpec
-from recovery.retention import forget_in, prune_in
-from recovery.rows import put_command, read_commands, read_operation
+from recovery.retention import doomed_in, forget_in, sweep_out_in
+from recovery.rows import damaged_operations, put_command, read_commands, read_operation
 from recovery.schema import Schema
 from recovery.siderows import forget_steps, put_gate, read_gate, read_gates, read_steps
 from recovery.states import State
@@ -57,6 +57,7 @@ Commands: TypeAlias = list[Command]
 
 JOURNAL: Final = Schema("journal", (files("recovery").joinpath("schema.sql").read_text("utf-8"),))
 
+_PRUNED_AT_ONCE = 100
 _COMMAND_OF: Mapping[State, str] = {State.PAUSED: "pause", State.CANCELLED: "cancel", State.QUEUED: "retry_now"}
 
 
@@ -221,9 +222,16 @@ class Journal(Transactions, Lookup):
         until what is left takes up no more than ``keep_per_project_bytes``; return how many.
         """
         now = self._clock.time()
-        return await self._database.write(
-            lambda conn: prune_in(conn, older_than, keep_per_project_bytes, self._companions, now), urgent=False
-        )
+
+        def look(conn: sqlite3.Connection) -> tuple[list[str], list[str]]:
+            doomed = doomed_in(conn, older_than, keep_per_project_bytes, self._companions)
+            return doomed, damaged_operations(conn)
+
+        doomed, damaged = await self._database.read(look)
+        await self._database.write(lambda conn: sweep_out_in(conn, damaged, older_than, now), urgent=False)
+        # A few at a time: whoever writes meanwhile must not wait for all of them.
+        batches = [doomed[first : first + _PRUNED_AT_ONCE] for first in range(0, len(doomed), _PRUNED_AT_ONCE)]
+        return sum([await self.forget(batch) for batch in batches])
 
     # --- commands -----------------------------------------------------------------------------------------------------
 

@@ -175,6 +175,8 @@ class JournalStatistics:
     """Of those, complete by now."""
     success_rate: float | None
     """Complete of all that ended by themselves (complete or failed); None while none has."""
+    damaged: int
+    """Rows of operations, of any project, whose CRC does not match: they count as absent until they are pruned."""
     deaths: int
     """Owners lost since the last progress of their operations."""
     next_due_at: float | None

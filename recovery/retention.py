@@ -4,68 +4,94 @@ stay.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from recovery.revs import keep_rev, newest_rev
-from recovery.states import TERMINAL, State
+from recovery.rows import operations, read_operation
+from recovery.states import TERMINAL
 
-__all__ = ["forget_in", "prune_in"]
+__all__ = ["doomed_in", "forget_in", "sweep_out_in"]
 
-_ENDED = ", ".join(f"'{state.value}'" for state in sorted(TERMINAL))
-# What a row takes up beside its texts: keys, numbers, index entries, rounded up.
-_SIZES = """
-SELECT o.operation_id, o.project, o.state, o.updated_at,
-       600 + length(o.key) * 2 + length(o.title) + length(o.args) + length(o.history)
-           + coalesce(length(o.message), 0) + coalesce(length(o.error), 0)
-       + coalesce((SELECT sum(120 + coalesce(length(a.error), 0)) FROM attempts a
-                   WHERE a.operation_id = o.operation_id), 0)
-       + coalesce((SELECT sum(100 + length(s.data)) FROM steps s WHERE s.operation_id = o.operation_id), 0)
-  FROM operations o
-"""
+log = logging.getLogger(__name__)
+
 _COMMAND_LIFE_S = 86_400.0
 _GATE_LIFE_S = 86_400.0
-_TABLES = (("operations", "operation_id"), ("attempts", "operation_id"), ("commands", "operation_id"))
-_ALL_TABLES = (*_TABLES, ("steps", "operation_id"))
+_TABLES = tuple((table, "operation_id") for table in ("operations", "attempts", "commands", "steps"))
+# What a row takes up beside its texts: keys, numbers, index entries, rounded up.
+_ROW_BYTES = {"operations": 700, "attempts": 150, "commands": 150, "steps": 120}
+_COMPANION_ROW_BYTES = 150
+_TEXTS = {
+    "operations": ("2 * length(CAST(key AS BLOB))", "title", "args", "history", "message", "error"),
+    "attempts": ("error",),
+    "commands": ("args",),
+    "steps": ("data",),
+}
 
 
 def forget_in(conn: sqlite3.Connection, operation_ids: Collection[str], companions: Sequence[tuple[str, str]]) -> int:
     """Delete ended operations with their rows in all tables, ours and the companions'; return how many."""
-    forgotten = 0
+    ended = [
+        row.operation_id
+        for operation_id in operation_ids
+        for row in operations(conn, "WHERE operation_id = ?", (operation_id,))
+        if row.operation_id == operation_id and row.state in TERMINAL
+    ]
     newest = newest_rev(conn)
-    for operation_id in operation_ids:
-        query = f"SELECT 1 FROM operations WHERE operation_id = ? AND state IN ({_ENDED})"  # noqa: S608
-        if conn.execute(query, (operation_id,)).fetchone() is None:
-            continue
-        forgotten += 1
-        for table, column in (*_ALL_TABLES, *companions):
-            conn.execute(f'DELETE FROM "{table}" WHERE "{column}" = ?', (operation_id,))  # noqa: S608
+    for table, column in (*_TABLES, *companions):
+        query = f'DELETE FROM "{table}" WHERE "{column}" = ?'  # noqa: S608 - names of the program's own tables
+        conn.executemany(query, [(operation_id,) for operation_id in ended])
     if newest_rev(conn) < newest:
         keep_rev(conn, newest)
-    return forgotten
+    return len(ended)
 
 
-def prune_in(
-    conn: sqlite3.Connection,
-    older_than: float,
-    keep_bytes: int,
-    companions: Sequence[tuple[str, str]],
-    now: float,
-) -> int:
-    """See ``Journal.prune``. Commands and gates that nobody has touched for a day go, too."""
+def doomed_in(
+    conn: sqlite3.Connection, older_than: float, keep_bytes: int, companions: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Return the ended operations that are to be forgotten, see ``Journal.prune``. Reads only: it may take a while."""
+    sizes = _sizes(conn, companions)
     doomed = []
     used: dict[str, int] = defaultdict(int)
-    rows = conn.execute(_SIZES).fetchall()
-    for operation_id, project, state, updated_at, size in sorted(rows, key=lambda row: float(row[3]), reverse=True):
-        used[project] += size
-        ended = state in _ENDED_VALUES
-        if ended and (updated_at < older_than or used[project] > keep_bytes):
-            doomed.append(operation_id)
-            used[project] -= size
+    for row in sorted(operations(conn, ""), key=lambda row: row.updated_at, reverse=True):
+        size = sizes[row.operation_id]
+        used[row.project] += size
+        if row.state in TERMINAL and (row.updated_at < older_than or used[row.project] > keep_bytes):
+            doomed.append(row.operation_id)
+            used[row.project] -= size
+    return doomed
+
+
+def sweep_out_in(conn: sqlite3.Connection, damaged: Collection[str], older_than: float, now: float) -> None:
+    """Delete operations whose rows are damaged, what has lost its operation, and commands and gates that nobody has
+    touched for a day.
+    """
+    lost = [operation_id for operation_id in damaged if read_operation(conn, operation_id) is None]
+    if lost:
+        log.warning("%d operations were damaged on disk and are forgotten: %s", len(lost), ", ".join(lost))
+        newest = newest_rev(conn)
+        conn.executemany("DELETE FROM operations WHERE operation_id = ?", [(operation_id,) for operation_id in lost])
+        keep_rev(conn, newest)
+    # What belonged to them stays for a while: an owner that lives puts its row back.
+    for table, time in (("attempts", "started_at"), ("steps", "saved_at")):
+        conn.execute(
+            f"DELETE FROM {table} WHERE {time} < ? AND operation_id NOT IN (SELECT operation_id FROM operations)",  # noqa: S608
+            (older_than,),
+        )
     conn.execute("DELETE FROM commands WHERE coalesce(taken_at, posted_at) < ?", (now - _COMMAND_LIFE_S,))
     conn.execute("DELETE FROM gates WHERE updated_at < ?", (now - _GATE_LIFE_S,))
-    return forget_in(conn, doomed, companions)
 
 
-_ENDED_VALUES = frozenset(state.value for state in State if state in TERMINAL)
+def _sizes(conn: sqlite3.Connection, companions: Sequence[tuple[str, str]]) -> dict[str, int]:
+    sizes: dict[str, int] = defaultdict(int)
+    for table, column in (*_TABLES, *companions):
+        # Bytes, not characters.
+        texts = [
+            each if "(" in each else f"coalesce(length(CAST({each} AS BLOB)), 0)" for each in _TEXTS.get(table, ())
+        ]
+        size = " + ".join([str(_ROW_BYTES.get(table, _COMPANION_ROW_BYTES)), *texts])
+        for operation_id, total in conn.execute(f'SELECT "{column}", sum({size}) FROM "{table}" GROUP BY "{column}"'):  # noqa: S608
+            sizes[operation_id] += int(total)
+    return sizes

@@ -17,6 +17,7 @@ from recovery.states import State
 from recovery.verdict import Category, Condition, UserAction
 
 __all__ = [
+    "damaged_operations",
     "load_json",
     "operations",
     "put_attempt",
@@ -75,6 +76,11 @@ def operations(conn: sqlite3.Connection, where: str, parameters: Sequence[Cell] 
     for row in conn.execute(f"{_READ_OPERATIONS} {where}", parameters):
         if intact(row):
             yield _operation(row)
+
+
+def damaged_operations(conn: sqlite3.Connection) -> list[str]:
+    """Return the ids of the rows that are not intact, as far as they can be read."""
+    return [str(row[0]) for row in conn.execute(_READ_OPERATIONS) if not intact(row)]
 
 
 def put_attempt(conn: sqlite3.Connection, operation_id: str, attempt: AttemptRecord) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections import Counter
 
 from recovery.records import JournalStatistics
-from recovery.rows import operations, read_attempts
+from recovery.rows import damaged_operations, operations, read_attempts
 from recovery.states import State
 
 __all__ = ["tally_in"]
@@ -14,6 +14,7 @@ __all__ = ["tally_in"]
 
 def tally_in(conn: sqlite3.Connection, project: str | None) -> JournalStatistics:
     """See ``Journal.statistics``."""
+    damaged = len(damaged_operations(conn))
     rows = [row for row in operations(conn, "") if project is None or row.project == project]
     by_state = Counter(row.state for row in rows)
     ended = by_state[State.COMPLETE] + by_state[State.FAILED]
@@ -30,6 +31,7 @@ def tally_in(conn: sqlite3.Connection, project: str | None) -> JournalStatistics
         retried=len(retried),
         recovered=sum(row.state is State.COMPLETE for row in retried),
         success_rate=by_state[State.COMPLETE] / ended if ended else None,
+        damaged=damaged,
         deaths=sum(row.deaths for row in rows),
         next_due_at=min(waiting, default=None),
     )
