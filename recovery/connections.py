@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
+from recovery.faults import SQLITE_RAISES
 from recovery.work import StoreConnection
 
 __all__ = [
@@ -70,7 +71,7 @@ def copy_database(source: sqlite3.Connection, target: sqlite3.Connection, limit:
             source.backup(target)
         finally:
             source.execute("ROLLBACK")
-    except sqlite3.Error:
+    except SQLITE_RAISES:
         return False
     return True
 
@@ -79,7 +80,7 @@ def copy_archive(path: Path, target: sqlite3.Connection, limit: int) -> bool:
     """Copy a file that cannot be opened for writing; False when it cannot be read, or changed while it was."""
     if file_size(path) == 0:
         return False
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(path, "ro", 0.0)) as source:
+    with contextlib.suppress(*SQLITE_RAISES), contextlib.closing(connect(path, "ro", 0.0)) as source:
         if copy_database(source, target, limit):
             return True
     # Where not even the -shm can be made (a read-only mount), SQLite reads a WAL database only on our word that
@@ -90,7 +91,7 @@ def copy_archive(path: Path, target: sqlite3.Connection, limit: int) -> bool:
     try:
         with contextlib.closing(_connect(path, "mode=ro&immutable=1", 0.0)) as source:
             return copy_database(source, target, limit) and _fingerprint(path) == before
-    except sqlite3.Error:
+    except SQLITE_RAISES:
         return False
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from recovery.schema import DamagedSchema, ForeignDatabase, NewerSchema
 
-__all__ = ["Fault", "StoreFault", "fault_of"]
+__all__ = ["SQLITE_RAISES", "Fault", "StoreFault", "fault_of"]
 
 
 class Fault(StrEnum):
@@ -27,6 +27,9 @@ class Fault(StrEnum):
     NEWER = "newer"
     FOREIGN = "foreign"
 
+
+SQLITE_RAISES = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file may raise: where a damaged name is part of SQLite's message, decoding it fails."""
 
 _SQLITE = {
     sqlite3.SQLITE_BUSY: Fault.BUSY,
@@ -70,7 +73,7 @@ def fault_of(exc: BaseException) -> Fault | None:
             if code == sqlite3.SQLITE_READONLY_DBMOVED:
                 return Fault.GONE
             return None if code is None else _SQLITE.get(code & 0xFF)
-        case DamagedSchema():
+        case DamagedSchema() | UnicodeDecodeError():
             return Fault.CORRUPT
         case NewerSchema():
             return Fault.NEWER

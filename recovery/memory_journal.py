@@ -234,6 +234,8 @@ class MemoryJournal:
         return row
 
     def _put(self, row: Operation) -> Operation:
+        if self._rows.get(row.operation_id) is row:
+            return row  # asked for again, and nothing is new
         self._rev += 1
         row = self._rows[row.operation_id] = self._newest[row.kind, row.key] = replace(row, rev=self._rev)
         return row

@@ -5,13 +5,12 @@ time-boxed.
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import threading
 import time
 from pathlib import Path
 
 from recovery.connections import connect_reader
-from recovery.faults import Fault, fault_of
+from recovery.faults import SQLITE_RAISES, Fault, fault_of
 
 __all__ = ["quick_check"]
 
@@ -29,6 +28,6 @@ def quick_check(path: Path, stop: threading.Event, limit_s: float) -> str | None
         with contextlib.closing(connect_reader(path, 0.0)) as conn:
             conn.set_progress_handler(lambda: stop.is_set() or time.monotonic() > ends_at, _STEPS_BETWEEN_LOOKS)
             verdict = str(conn.execute("PRAGMA quick_check(1)").fetchone()[0])
-    except sqlite3.Error as exc:
+    except SQLITE_RAISES as exc:
         return str(exc) if fault_of(exc) is Fault.CORRUPT else None
     return None if verdict == "ok" else verdict

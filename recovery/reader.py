@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from recovery.connections import connect_reader, file_id
+from recovery.faults import SQLITE_RAISES
 from recovery.sqlitethread import SqliteThread
 from recovery.store import Store
 from recovery.work import StoreConnection
@@ -53,7 +54,7 @@ class Reader:
         if starting is not None:
             try:
                 await asyncio.shield(starting)
-            except (sqlite3.Error, OSError) as exc:
+            except (*SQLITE_RAISES, OSError) as exc:
                 if self._starting is starting:
                     self._thread = self._starting = None
                 raise ReaderUnusable from exc
@@ -102,5 +103,5 @@ class Reader:
             finally:
                 with contextlib.suppress(sqlite3.Error):
                     conn.execute("ROLLBACK")
-        except (sqlite3.Error, OSError) as exc:
+        except (*SQLITE_RAISES, OSError) as exc:
             raise ReaderUnusable from exc

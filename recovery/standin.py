@@ -7,12 +7,12 @@ database thread only.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from recovery.connections import connect_memory, copy_archive, copy_database
+from recovery.faults import SQLITE_RAISES
 from recovery.redo import RedoList
 from recovery.schema import DamagedSchema, Schema, install
 from recovery.statefile import StateFile, StoreLimits
@@ -121,6 +121,6 @@ def _copy(source: StateFile | Path, target: StoreConnection, limits: StoreLimits
             copied = copy_archive(source, target, limits.copy)
         if copied:
             install(target, schemas)
-    except (sqlite3.Error, OSError, DamagedSchema):
+    except (*SQLITE_RAISES, OSError, DamagedSchema):
         return False
     return copied

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recovery.connections import FileId, connect, file_id, file_size
-from recovery.faults import Fault, StoreFault
+from recovery.faults import SQLITE_RAISES, Fault, StoreFault
 from recovery.filelock import FileLock
 from recovery.mounts import filesystem_type, shares_memory
 from recovery.schema import DamagedSchema, ForeignDatabase, NewerSchema, Schema, install, outdated, require_known
@@ -28,7 +28,7 @@ __all__ = ["StateFile", "StoreLimits", "quarantine"]
 
 T = TypeVar("T")
 
-_FAULTS = (sqlite3.Error, OSError, DamagedSchema, NewerSchema, ForeignDatabase)
+_FAULTS = (*SQLITE_RAISES, OSError, DamagedSchema, NewerSchema, ForeignDatabase)
 _COMPANIONS = ("-wal", "-shm", "-journal")
 
 

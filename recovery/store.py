@@ -28,7 +28,7 @@ from pathlib import Path
 
 from recovery.clock import Clock
 from recovery.connections import FileId
-from recovery.faults import Fault, StoreFault
+from recovery.faults import SQLITE_RAISES, Fault, StoreFault
 from recovery.filelock import FileLock
 from recovery.health import Health
 from recovery.schema import DamagedSchema, Schema, require_tables
@@ -201,11 +201,11 @@ class Store:
 
     def _require_sound(self, conn: StoreConnection, works: Sequence[Work]) -> None:
         # "no such table" is bad SQL, or a flipped bit in a table's name.
-        if not any(isinstance(work.error, sqlite3.OperationalError) for work in works):
+        if not any(isinstance(work.error, sqlite3.OperationalError | UnicodeDecodeError) for work in works):
             return
         try:
             require_tables(conn, self._schemas)
-        except (sqlite3.Error, DamagedSchema) as exc:
+        except (*SQLITE_RAISES, DamagedSchema) as exc:
             raise StoreFault.of(exc) from exc
 
     def _open_file(self, wait_s: float, content: StandIn | None = None) -> StateFile:

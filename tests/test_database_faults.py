@@ -768,3 +768,17 @@ async def test_a_read_only_mount(tmp_path: Path) -> None:
             remount(view, "rw,bind")
             assert await database.probe() is Health.OK
     assert notes_in_file(folder / "state.db") == ["there", "more"]
+
+
+@pytest.mark.parametrize("damaged", [b"\xa0otes", b"n\xffte\xfe"], ids=["first", "more"])
+async def test_a_name_that_is_no_text_any_more(damaged: bytes, state_path: Path) -> None:
+    """Python cannot even decode SQLite's complaint: it is damage all the same, and no error of the caller."""
+    async with opened(state_path) as database:
+        await database.write(note("old"))
+    data = state_path.read_bytes()
+    assert b"CREATE TABLE notes" in data
+    state_path.write_bytes(data.replace(b"notes", damaged))
+    async with opened(state_path) as database:
+        assert await database.write(note("new")) == 1
+        assert "damaged" in database.health_reason
+        assert database.health is Health.OK
