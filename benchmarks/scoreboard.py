@@ -106,7 +106,7 @@ def main() -> int:
         rows=rows,
         bars=[Bar(name="rows in which ours is not right", value=wrong, limit=0, unit="rows", promise=True)],
         caveats=[
-            "4 connections and about 5 tries where a tool has such options; a cell's number is the MiB the origin sent for it",
+            "4 connections and about 5 tries where a tool has such options; the number is the MiB the origin sent",
             f"killed after a minute or 40 times the file: {Ending.HANGS.value}",
             *versions,
             *(f"not installed: {name}" for name in missing(TOOLS)),
