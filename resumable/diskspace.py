@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Final
 
+from recovery.watchers import has_room
 from resumable.errors import DiskFull
 
-__all__ = ["disk_full", "free_bytes", "free_space", "readable_size"]
+__all__ = ["disk_full", "free_bytes", "free_space", "has_room_for", "readable_size"]
 
 UNKNOWN: Final = 2**63 - 1
 """Free bytes of a file system that does not tell: tmpfs without a limit and some FUSE ones have 0 blocks in total."""
@@ -37,6 +39,17 @@ def free_bytes(status: os.statvfs_result) -> int:
     if status.f_blocks == 0:
         return UNKNOWN
     return status.f_bavail * (status.f_frsize or status.f_bsize)
+
+
+async def has_room_for(error: BaseException) -> bool:
+    """Return whether there is room now for what ``DiskFull`` said was needed: recovery's watcher of full disks.
+
+    What else parks for want of space is judged as recovery judges it. Quotas and inodes are not seen: an attempt finds
+    out. Raises OSError like ``free_space``.
+    """
+    if not isinstance(error, DiskFull):
+        return await has_room(error)
+    return await asyncio.to_thread(free_space, Path(error.path)) >= error.needed
 
 
 def disk_full(path: Path, *, needed: int, free: int, quota: bool = False) -> DiskFull:

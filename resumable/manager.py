@@ -16,13 +16,17 @@ from recovery.classify import Classifier
 from recovery.clock import Clock, SystemClock
 from recovery.database import Database, Health
 from recovery.events import HealthEvent, OperationEvent
+from recovery.hostgates import JournalGates
 from recovery.journal import JOURNAL, AttemptRecord, Journal, JsonValue
 from recovery.owner import new_owner
 from recovery.policy import RetryPolicy
 from recovery.states import TERMINAL, State
 from recovery.supervisor import Supervisor
+from recovery.verdict import Condition
+from recovery.watchers import standard_watchers
 from resumable.catalog import Catalog
 from resumable.checkpoints import SqliteCheckpoints
+from resumable.diskspace import has_room_for
 from resumable.errors import NeedsLink
 from resumable.events import DownloadEvent, DownloadView
 from resumable.handle import DownloadHandle
@@ -103,6 +107,8 @@ class DownloadManager:
             clock=self._clock,
             on_event=self._operation_event,
             longest_wait_s=self._longest_wait_s,
+            gates=JournalGates(self._journal, clock=self._clock),
+            watchers={**standard_watchers(), Condition.DISK_SPACE: has_room_for},
         )
         self._shared = Shared(
             clock=self._clock,

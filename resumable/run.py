@@ -155,7 +155,9 @@ class Run:
     async def _supervised(self) -> Result:
         while True:
             try:
-                published = await self._shared.supervisor.run(self._spec(), self._attempt, control=self.control)
+                published = await self._shared.supervisor.run(
+                    self._spec(), self._attempt, control=self.control, host=self._host()
+                )
             except LeaseHeld as held:
                 if not self._shared.follow:
                     raise DownloadElsewhere(held.operation.operation_id, url=self.view.url) from held
@@ -164,6 +166,14 @@ class Run:
                     return result
             else:
                 return self._result(published)
+
+    def _host(self) -> Callable[[], str] | None:
+        """Return what names the origin in use, whose gate is asked before each attempt; none where nothing is retried:
+        a download that is tried once makes no storm, and should not wait for others' bad luck.
+        """
+        if self._shared.policy.max_no_progress == 0:
+            return None
+        return lambda: self.session.source.origin
 
     def _spec(self) -> OperationSpec:
         return OperationSpec(

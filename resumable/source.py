@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from resumable.model import Options
 from resumable.ports import Fetch, Response
@@ -21,6 +22,8 @@ MAYBE_EXPIRED: Final = frozenset({400, 401, 403, 404, 410})
 """What signed links answer once they are too old: S3 says 400 or 403, others 401, 404 or 410
 (research/downloaders.md 4.40).
 """
+
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +47,16 @@ class Source:
     def shown(self) -> str:
         """The link without secrets, for messages."""
         return redact_url(self.url)
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the link as given (RFC 9110 4.3.1): the name of its gate, without secrets."""
+        parts = urlsplit(self.url)
+        try:
+            port = parts.port or _PORTS.get(parts.scheme)
+        except ValueError:  # a fresh link that is none; the transport will say so
+            port = None
+        return f"{parts.scheme}://{parts.hostname or ''}:{port or ''}"
 
     def request(self, headers: Mapping[str, str], options: Options) -> Fetch:
         """Return the GET that asks this source, by the remembered target where there is one."""
