@@ -30,7 +30,7 @@ from recovery.records import AttemptRecord, Change, Command, JournalStatistics, 
 from recovery.retention import doomed_in, forget_in, sweep_out_in
 from recovery.rows import damaged_operations, put_command, read_commands, read_operation
 from recovery.schema import Schema
-from recovery.siderows import forget_steps, put_gate, read_gate, read_gates, read_steps
+from recovery.siderows import put_gate, read_gate, read_gates, read_steps
 from recovery.states import State
 from recovery.transactions import Transactions, check_generation, new_id, put_changed
 from recovery.verdict import Verdict
@@ -312,18 +312,20 @@ class Journal(Transactions, Lookup):
             lambda conn: self.save_step_in(conn, operation_id, generation, name, data, now=now, progress=progress)
         )
 
-    async def forget_steps(self, operation_id: str, generation: int, names: Collection[str] | None = None) -> None:
-        """Forget these steps, or all of the operation's: they were taken back.
+    async def forget_steps(
+        self,
+        operation_id: str,
+        generation: int,
+        names: Collection[str] | None = None,
+        *,
+        progress: tuple[int, int | None] | None = None,
+    ) -> None:
+        """Forget these steps, or all of the operation's: they were taken back, which is progress, too.
 
         Raises:
             Fenced: another owner has taken over.
         """
-
-        def work(conn: sqlite3.Connection) -> None:
-            check_generation(conn, operation_id, generation)
-            forget_steps(conn, operation_id, names)
-
-        await self._database.write(work)
+        await self._database.write(lambda conn: self.forget_steps_in(conn, operation_id, generation, names, progress))
 
     async def steps(self, operation_id: str) -> dict[str, Any]:
         """Return what the steps of an operation returned, in the order in which they were saved."""

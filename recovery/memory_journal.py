@@ -174,10 +174,20 @@ class MemoryJournal:
             self._put(further)
         self.writes.append("step")
 
-    async def forget_steps(self, operation_id: str, generation: int, names: Collection[str] | None = None) -> None:
+    async def forget_steps(
+        self,
+        operation_id: str,
+        generation: int,
+        names: Collection[str] | None = None,
+        *,
+        progress: tuple[int, int | None] | None = None,
+    ) -> None:
         """See ``Journal.forget_steps``."""
         await self._turn()
-        self._fenced_row(operation_id, generation)
+        row = self._fenced_row(operation_id, generation)
+        further = advanced(row, generation, progress)
+        if further is not row:
+            self._put(further)
         steps = self._steps.get(operation_id, {})
         for name in [*steps] if names is None else names:
             steps.pop(name, None)

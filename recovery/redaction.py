@@ -1,4 +1,4 @@
-"""An exception as one line that may be stored and shown: without line breaks, control characters, or secrets in URLs.
+"""Exceptions and texts as they may be stored and shown: without line breaks, control characters, or secrets in URLs.
 
 A net, not a proof: it hides what has the form of a secret (user info, query values, ``token=...``, ``Authorization:``).
 Programs that know their own secrets pass a stricter ``describe`` to the supervisor.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["describe"]
+__all__ = ["describe", "names_a_secret", "redacted"]
 
 _LONGEST = 300
 _LONGEST_READ = 4000
@@ -17,6 +17,10 @@ _QUERY = re.compile(r"([?&][^\s=&'\"<>]{1,200}=)[^\s&'\"<>),\]}]+")
 _NAMED = re.compile(
     r"(?i)\b((?:(?:access|refresh|id|auth|session)[_-]?)?token|api[_-]?key|(?:client[_-]?)?secret|passw(?:or)?d|signature"
     r"|(?:proxy-)?authorization|(?:set-)?cookie)(['\"]?\s{0,3}[:=]\s{0,3})(?:(?:bearer|basic|token)\s+)?[^\s,;&)}\]]+"
+)
+_SECRET_NAME = re.compile(
+    r"(?i)(?:^|_|-|\.)(?:tokens?|secrets?|passw(?:or)?d|passphrase|pass|api_?keys?|access_?keys?|private_?key|credentials?"
+    r"|auth|authorization|cookies?|signature|headers|bearer)(?:$|_|-|\.)"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}")
 
@@ -27,11 +31,20 @@ def describe(exc: BaseException) -> str:
         text = str(exc)
     except Exception:  # noqa: BLE001 - a stranger's __str__ must not turn one failure into two
         text = "(its message cannot be read)"
-    text = text[:_LONGEST_READ]
-    text = _USER.sub(r"\1", text)
-    text = _NAMED.sub(r"\1\2***", text)
-    text = _BEARER.sub(r"\1 ***", text)
-    text = " ".join(_QUERY.sub(r"\1***", text).split())
+    text = " ".join(redacted(text[:_LONGEST_READ]).split())
     text = "".join(char if char.isprintable() else "?" for char in text)
     line = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+
+
+def redacted(text: str) -> str:
+    """Return the text with ``***`` in place of what has the form of a secret, or as it is."""
+    text = _USER.sub(r"\1", text)
+    text = _NAMED.sub(r"\1\2***", text)
+    text = _BEARER.sub(r"\1 ***", text)
+    return _QUERY.sub(r"\1***", text)
+
+
+def names_a_secret(name: str) -> bool:
+    """Return whether an argument or a field of this name holds what must not be stored: a password, a token, a key."""
+    return _SECRET_NAME.search(name) is not None

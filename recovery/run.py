@@ -32,6 +32,7 @@ from recovery.policy import GiveUp, Park, Retry, decide
 from recovery.records import Operation
 from recovery.shield import to_the_end
 from recovery.states import State
+from recovery.switches import SWITCHES
 from recovery.taxonomy.network import OFFLINE, may_be_offline
 from recovery.verdict import Action, Category, Condition, Verdict
 from recovery.waker import Waker
@@ -286,7 +287,7 @@ class Run(Generic[T]):
 
     async def _wait(self, entry: Entry) -> None:
         await self._settle_down(entry)
-        await self._waker.result(self._means.clock.sleep(entry.wait_s or 0.0), unless=self._must_wake)
+        await self._waker.result(self._means.clock.sleep(SWITCHES.seconds(entry.wait_s or 0.0)), unless=self._must_wake)
         await self._heed()
         self._take_fresh_budget()
 
@@ -295,7 +296,7 @@ class Run(Generic[T]):
         parked_at = clock.monotonic()
         await self._settle_down(self._account.failed(State.PARKED, error, wait_s=poll_s))
         while True:
-            await self._waker.result(clock.sleep(poll_s), unless=self._must_wake)
+            await self._waker.result(clock.sleep(SWITCHES.seconds(poll_s)), unless=self._must_wake)
             await self._heed()
             if self._take_fresh_budget():
                 return

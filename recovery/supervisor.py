@@ -12,6 +12,7 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from recovery.admission import Admission
@@ -33,6 +34,7 @@ from recovery.hostgates import HostGates
 from recovery.lifecycle import Fenced
 from recovery.logbook import Entry, JournalPort, Logbook, StoreEdge
 from recovery.means import Means
+from recovery.observers import observed, tell
 from recovery.owner import new_owner
 from recovery.policy import DeadlineExceeded
 from recovery.records import OperationSpec
@@ -124,6 +126,16 @@ class Supervisor:
         """Show who it is and how much it does."""
         return f"<Supervisor {self.owner}: {len(self._runs)} running>"
 
+    @property
+    def journal(self) -> JournalPort | None:
+        """Where its operations are kept; None in memory."""
+        return self._journal
+
+    @property
+    def edge(self) -> StoreEdge:
+        """Through which the journal is to be asked, so that its trouble is news and nobody's error."""
+        return self._edge
+
     def statistics(self) -> dict[str, int]:
         """Return how many operations of each state it has in hand."""
         counts: dict[str, int] = {}
@@ -141,6 +153,7 @@ class Supervisor:
         host: str | Callable[[], str] | None = None,
         priority: int = 0,
         on_give_up: Callable[[BaseException], Awaitable[bool]] | None = None,
+        classifier: Classifier | None = None,
     ) -> T:
         """Call ``attempt`` until it returns, and return what it returned.
 
@@ -148,7 +161,8 @@ class Supervisor:
         ``host`` names the gate to ask before each attempt, or returns its name then. Where ``max_concurrent`` lets only
         some go, the highest ``priority`` comes first. ``on_give_up`` is awaited with the last exception before the
         operation is recorded as failed: the place to undo, and to return False; True says that there is another way,
-        which is tried at once with a fresh budget.
+        which is tried at once with a fresh budget. ``classifier`` judges this run's failures in place of the
+        supervisor's.
 
         An asyncio cancellation stops the attempt, records ``paused``, frees the lease and goes on its way, within a
         second.
@@ -171,7 +185,8 @@ class Supervisor:
         now = self._clock.time()
         book = Logbook(self._journal, self._edge, spec, owner=self.owner, ttl_s=self._lease_ttl_s, now=now)
         admission = Admission(self._slots, self._gates, self._edge, host=host, priority=priority)
-        run = Run(self._means, book, attempt, control=control or Control(), admission=admission, on_give_up=on_give_up)
+        means = self._means if classifier is None else replace(self._means, classifier=classifier)
+        run = Run(means, book, attempt, control=control or Control(), admission=admission, on_give_up=on_give_up)
         self._runs[identity] = (run, asyncio.current_task())
         try:
             return await run.drive()
@@ -190,7 +205,7 @@ class Supervisor:
     def _tell(self, control: Control, book: Logbook, previous: State | None, entry: Entry | None) -> None:
         operation = book.operation
         control.state = operation.state
-        if self._on_event is None:
+        if self._on_event is None and not observed():
             return
         history = operation.history
         event = OperationEvent(
@@ -210,7 +225,9 @@ class Supervisor:
             ts=operation.updated_at,
             rev=operation.rev,
         )
-        try:
-            self._on_event(event)
-        except Exception:  # an observer's code must not fail what it observes
-            log.exception("observer-failed", extra={"operation_id": operation.operation_id})
+        if self._on_event is not None:
+            try:
+                self._on_event(event)
+            except Exception:  # an observer's code must not fail what it observes
+                log.exception("observer-failed", extra={"operation_id": operation.operation_id})
+        tell(event)

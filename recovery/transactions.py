@@ -9,6 +9,7 @@ import base64
 import secrets
 import sqlite3
 import zlib
+from collections.abc import Collection
 
 from recovery.lifecycle import Fenced, advanced, asked_again, begun, claimed, recorded, renewed
 from recovery.records import Change, JsonValue, Operation, OperationSpec, evolve
@@ -131,14 +132,20 @@ class Transactions:
         progress: tuple[int, int | None] | None = None,
     ) -> None:
         """See ``Journal.save_step``."""
-        row = _held_row(conn, operation_id)
-        if row is None:
-            raise Fenced(operation_id, generation)
-        further = advanced(row, generation, progress)
+        self._advance(conn, operation_id, generation, progress)
         put_step(conn, operation_id, name, data, now)
-        if further is not row:
-            # With the step, or an owner that is killed after each of its steps looks like one that gets nowhere.
-            self._put_held(conn, further)
+
+    def forget_steps_in(
+        self,
+        conn: sqlite3.Connection,
+        operation_id: str,
+        generation: int,
+        names: Collection[str] | None,
+        progress: tuple[int, int | None] | None = None,
+    ) -> None:
+        """See ``Journal.forget_steps``."""
+        self._advance(conn, operation_id, generation, progress)
+        forget_steps(conn, operation_id, names)
 
     def restore_in(self, conn: sqlite3.Connection) -> None:
         """Put back the rows this process holds: those that are missing and, in a file that was away, those that nobody
@@ -148,6 +155,21 @@ class Transactions:
             row = read_operation(conn, held.operation_id)
             if row is None or (is_behind(conn) and row.owner == held.owner and evolve(row, rev=held.rev) != held):
                 self.reclaim_in(conn, held, held.updated_at)
+
+    def _advance(
+        self,
+        conn: sqlite3.Connection,
+        operation_id: str,
+        generation: int,
+        progress: tuple[int, int | None] | None,
+    ) -> None:
+        """Note progress with the step it comes from: killed after each of its steps, an owner gets somewhere."""
+        row = _held_row(conn, operation_id)
+        if row is None:
+            raise Fenced(operation_id, generation)
+        further = advanced(row, generation, progress)
+        if further is not row:
+            self._put_held(conn, further)
 
     def _put_held(self, conn: sqlite3.Connection, row: Operation) -> Operation:
         row = put_changed(conn, row)

@@ -1,0 +1,110 @@
+"""One call of a recoverable function with a journal: what a supervisor runs, and what it does when it is given up.
+
+Made for each call. Whoever runs operations in another way (a task queue that may not sleep) makes one itself and hands
+``spec``, ``attempt``, ``give_up`` and the classifier to its own supervisor.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from recovery.compensation import GaveUp, take_back
+from recovery.control import Attempt, Control
+from recovery.memory_call import MemoryCall, run, run_blocking
+from recovery.recipe import Recipe
+from recovery.stepbook import JournalStepBook, StepBook, StepStore, Undo
+from recovery.steps import CURRENT, NothingNew, RunningOperation, RunningSyncOperation
+from recovery.supervisor import Supervisor
+from recovery.turns import Turns
+
+__all__ = ["DurableCall"]
+
+
+class DurableCall:
+    """``turns`` None: the function is async, and everything happens in the event loop."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        supervisor: Supervisor,
+        turns: Turns | None = None,
+    ) -> None:
+        """Name the operation; nothing runs yet.
+
+        Raises:
+            TypeError, ValueError: the arguments do not fit the function, or make no key.
+        """
+        self.spec = recipe.spec(args, kwargs)
+        self._recipe = recipe
+        self._args = args
+        self._kwargs = kwargs
+        self._supervisor = supervisor
+        self._turns = turns
+        journal = supervisor.journal
+        self._book = JournalStepBook(journal, supervisor.edge) if isinstance(journal, StepStore) else StepBook()
+        self._operation = RunningOperation(self.spec.operation_id or "", self.spec.key, self._book)
+
+    async def run(self, control: Control | None = None) -> Any:
+        """Run it to its end; see ``Supervisor.run``."""
+        return await self._supervisor.run(
+            self.spec, self.attempt, control=control, classifier=self._recipe.classifier, on_give_up=self.give_up
+        )
+
+    async def attempt(self, attempt: Attempt) -> Any:
+        """Make one attempt.
+
+        Raises:
+            GaveUp: a former process had given it up; what is left to be taken back is, next.
+        """
+        await self._book.begin(attempt)
+        self._operation.begin_attempt(attempt.number)
+        last = min(self._book.alternative, len(self._recipe.ways) - 1)
+        if self._book.given_up is None:
+            return await self._call(self._recipe.ways[last])
+        for way in self._recipe.ways[: last + 1]:
+            if not self._book.knows_every_undo:
+                await self._learn_undos(way)
+        raise GaveUp(self._book.given_up)
+
+    async def give_up(self, error: BaseException) -> bool:
+        """Turn to the next way and return True, or take back what was done and return False."""
+        following = self._book.alternative + 1
+        if self._book.given_up is None and following < len(self._recipe.ways):
+            await self._book.turn_to(following)
+            return True
+        await take_back(self._book, self._call_undo, error)
+        return False
+
+    async def _learn_undos(self, way: Callable[..., Any]) -> None:
+        try:
+            await self._call(way)
+        except NothingNew:
+            self._operation.begin_attempt(self._operation.attempt)
+
+    async def _call(self, way: Callable[..., Any]) -> Any:
+        if self._turns is not None:
+            return await self._turns.call(partial(self._call_here, way, self._turns))
+        token = CURRENT.set(self._operation)
+        try:
+            result = way(*self._args, **self._kwargs)
+            return await result if inspect.isawaitable(result) else result
+        finally:
+            CURRENT.reset(token)
+
+    def _call_here(self, way: Callable[..., Any], turns: Turns) -> Any:
+        token = CURRENT.set(RunningSyncOperation(self._operation, turns.wait_for))
+        try:
+            return way(*self._args, **self._kwargs)
+        finally:
+            CURRENT.reset(token)
+
+    async def _call_undo(self, undo: Undo, value: Any) -> object:
+        recipe = MemoryCall(self._recipe, (), {}).undoing(undo)
+        if self._turns is None:
+            return await run(recipe, (value,), {})
+        return await self._turns.call(partial(run_blocking, recipe, (value,), {}))

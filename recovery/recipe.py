@@ -1,0 +1,74 @@
+"""What ``@recoverable`` knows of a function: how to do it, how patient to be, and what its calls are called. Pure."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recovery.arguments import ArgumentNames, render, storable
+from recovery.classify import Classifier
+from recovery.clock import Clock
+from recovery.events import OperationEvent
+from recovery.policy import RetryPolicy
+from recovery.records import OperationSpec
+from recovery.redaction import redacted
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Of one decorated function."""
+
+    ways: tuple[Callable[..., Any], ...]
+    """The function itself, then the alternatives, in the order in which they are tried."""
+    policy: RetryPolicy
+    classifier: Classifier
+    clock: Clock
+    draw: Callable[[], float]
+    kind: str
+    key: str | Callable[..., str] | None
+    project: str
+    title: str
+    arguments: ArgumentNames
+    on_event: Callable[[OperationEvent], None] | None
+
+    def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """Return the key of a call; empty where the function has none.
+
+        Raises:
+            TypeError: the arguments do not fit the function.
+            ValueError: the key is empty, or no text.
+        """
+        if self.key is None:
+            return ""
+        if isinstance(self.key, str):
+            return render(self.key, self.arguments.bind(args, kwargs))
+        key = self.key(*args, **kwargs)
+        if not isinstance(key, str) or not key:
+            msg = f"the key of {self.kind} must be a text that is not empty, not {key!r}"
+            raise ValueError(msg)
+        return key
+
+    def spec(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> OperationSpec:
+        """Return what the journal is told about a call; raises like ``key_of``."""
+        bound = self.arguments.bind(args, kwargs)
+        key = self.key_of(args, kwargs)
+        return OperationSpec(
+            kind=self.kind,
+            key=key,
+            operation_id=_identifier(self.kind, key),
+            project=render(self.project, bound),
+            title=redacted(render(self.title, bound)),
+            policy=self.policy,
+            args=storable(bound),
+        )
+
+
+def _identifier(kind: str, key: str) -> str:
+    """Return the same id for the same kind and key, so that a call after a failure finds what the failed one did."""
+    digest = hashlib.sha256(f"{kind}\0{key}".encode("utf-8", "surrogatepass")).digest()
+    return base64.b32encode(digest)[:12].decode().lower()

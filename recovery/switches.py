@@ -1,0 +1,27 @@
+"""What tests may switch in a whole program: whether waits between attempts take time, and how many attempts there are.
+
+``recovery.testing`` sets them; recoverable functions and supervisors ask. The clock they were given stays theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["SWITCHES", "Switches"]
+
+
+@dataclass(slots=True)
+class Switches:
+    """One for the process."""
+
+    waits: bool = True
+    """False: nobody sleeps between two attempts, or until a condition holds."""
+    most_attempts: int | None = None
+    """Attempts in total, in place of every policy's; None leaves the policies alone."""
+
+    def seconds(self, planned: float) -> float:
+        """Return how long a wait of ``planned`` seconds really is."""
+        return planned if self.waits else 0.0
+
+
+SWITCHES = Switches()
