@@ -1,0 +1,39 @@
+/** Asks for the access token, where the page was opened without it or with a stale one. */
+import { make, setText } from "../dom.js";
+import { say } from "../strings.js";
+
+export class AccessForm {
+  #tried = false;
+
+  /** @param {(token: string) => void} go */
+  constructor(go) {
+    this.input = make("input", { type: "password", autocomplete: "off", "aria-describedby": "token-problem" });
+    this.problem = make("p", { class: "problem", id: "token-problem", role: "alert" });
+    this.node = make(
+      "form",
+      { class: "access", submit: (/** @type {Event} */ event) => this.#submit(event, go) },
+      make("div", {}, make("h2", {}, say("token.title")), make("p", { class: "muted" }, say("token.how"))),
+      make("label", {}, say("token.label"), this.input),
+      this.problem,
+      make("button", { type: "submit", class: "primary" }, say("token.go")),
+    );
+  }
+
+  /** @param {Event} event @param {(token: string) => void} go */
+  #submit(event, go) {
+    event.preventDefault();
+    const token = this.input.value.trim().replace(/^.*#token=/, "");
+    if (token === "") return;
+    this.#tried = true;
+    this.input.value = "";
+    go(token);
+  }
+
+  /** @param {boolean} shown */
+  draw(shown) {
+    if (!shown && !this.node.hidden) this.problem.hidden = true;
+    this.node.hidden = !shown;
+    this.problem.hidden = !shown || !this.#tried;
+    setText(this.problem, say("token.wrong"));
+  }
+}

@@ -1,0 +1,78 @@
+/** How `<download-progress>` looks. */
+import { sheet } from "../styles.js";
+
+const hatch = (/** @type {string} */ dark, /** @type {string} */ light) =>
+  `repeating-linear-gradient(-45deg, ${dark} 0 4px, ${light} 4px 8px)`;
+
+export const ROW = sheet(`
+:host { content-visibility: auto; contain-intrinsic-size: auto 112px; }
+article { padding: 14px 18px; --fill: var(--_accent); --deep: var(--_resumed); }
+article:focus { outline: none; }
+.head { display: flex; align-items: center; justify-content: space-between; gap: 6px 14px; }
+.name { min-width: 0; font-size: 14px; font-weight: 600; line-height: 1.4; overflow-wrap: anywhere; }
+.marks { display: flex; align-items: center; gap: 10px; flex: none; }
+.dots { display: inline-flex; align-items: center; gap: 2px; color: var(--_muted); font-size: 12px; }
+.dots .icon { width: 14px; height: 14px; stroke-width: 1.5; }
+.dot-ended { color: var(--_warn); }
+.dot-failed { color: var(--_bad); }
+.dot-now { color: var(--_accent); }
+.dot-now path { fill: currentColor; }
+.dot-next { color: var(--_accent); }
+.dot-good { color: var(--_good); }
+.dot-left { color: var(--_muted); opacity: .7; }
+
+.bar { position: relative; height: 8px; margin: 9px 0 8px; border-radius: 99px; background: var(--_track); overflow: hidden; }
+.run, .resumed { position: absolute; inset: 0; transition: transform .12s linear; }
+.run { background: var(--fill); }
+.resumed { background: ${hatch("var(--deep)", "var(--fill)")}; }
+.breaks i { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px; background: var(--_card); }
+.complete { --fill: var(--_good); --deep: var(--_good-deep); }
+.failed { --fill: var(--_bad-fill); --deep: var(--_bad-deep); }
+.warn { --fill: var(--_warn-fill); --deep: var(--_warn-deep); }
+.paused, .queued, .cancelled { --fill: light-dark(#8a93a5, #6d7688); --deep: light-dark(#5d6678, #4b5363); }
+.bar.unknown .run { transform: none !important; background: ${hatch("var(--_track)", "color-mix(in srgb, var(--fill) 45%, var(--_track))")}; }
+.bar.unknown .resumed { display: none; }
+.bar.moving .run { width: 34%; border-radius: 99px; background: var(--fill); animation: to-and-fro 2.2s ease-in-out infinite alternate; transform: none; }
+@keyframes to-and-fro { from { left: 0; } to { left: 66%; } }
+
+.foot { display: flex; align-items: center; justify-content: space-between; gap: 4px 16px; min-height: 32px; }
+.figures { display: flex; flex-wrap: wrap; color: var(--_muted); min-width: 0; }
+.figures span { white-space: nowrap; }
+.figures span:not(:last-child)::after { content: "·"; padding: 0 .5em; }
+.figures span:first-child { color: var(--_text); font-weight: 600; }
+.buttons { display: flex; flex: none; gap: 6px; }
+.more .icon { width: 14px; height: 14px; margin-right: -2px; }
+.more { margin-right: -8px; }
+.reason { margin-top: 6px; overflow-wrap: anywhere; }
+.failed .reason { color: var(--_bad); }
+.warn .reason { color: var(--_warn); }
+.answer { margin-top: 6px; color: var(--_bad); overflow-wrap: anywhere; }
+.outdated .figures, .outdated .bar, .outdated .marks { opacity: .5; filter: grayscale(1); }
+
+.details { margin-top: 10px; padding-top: 12px; border-top: 1px dashed var(--_line); display: grid; gap: 14px; }
+.facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 4px 18px; font-size: 13px; }
+.facts dt { color: var(--_muted); }
+.facts dd { overflow-wrap: anywhere; }
+.details .delete { justify-self: start; color: var(--_bad); border-color: var(--_bad-line); }
+
+@media (max-width: 560px) {
+  article { padding: 14px; }
+  .head { flex-direction: column; align-items: stretch; gap: 6px; }
+  .marks { justify-content: space-between; flex-direction: row-reverse; }
+  .foot { flex-direction: column; align-items: stretch; }
+  .buttons { margin-top: 6px; flex-wrap: wrap; }
+  .buttons .more { margin-left: auto; }
+  .facts { grid-template-columns: minmax(0, 1fr); gap: 0; }
+  .facts dd { margin-bottom: 6px; }
+}
+@media (prefers-reduced-motion: reduce) {
+  .bar.moving .run { width: 100%; opacity: .45; }
+}
+@media (forced-colors: active) {
+  .bar { forced-color-adjust: none; background: Canvas; border: 1px solid CanvasText; height: 10px; }
+  .run { background: Highlight; }
+  .resumed { background: ${hatch("Highlight", "Canvas")}; }
+  .breaks i { background: Canvas; }
+  .outdated .figures, .outdated .bar, .outdated .marks { opacity: 1; color: GrayText; }
+}
+`);
