@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 from blockbuster import blockbuster_ctx
 
 from tests import fetching
+from tests.browsing import chromium
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 # Only our own code is watched: a blocking call counts when one of these packages is on the stack. Test code, and what
 # third parties do when they start up (certificate stores, resolver configuration), is not ours to judge.
@@ -52,3 +58,10 @@ def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
     before, fetching.way[0] = fetching.way[0], request.param
     yield
     fetching.way[0] = before
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Run one browser for all tests that need one; they belong to the session's loop, as it does."""
+    async with chromium() as running:
+        yield running

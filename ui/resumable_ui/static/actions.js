@@ -18,13 +18,14 @@ const WIRE = /** @type {Record<string, string>} */ ({
   cancel: "cancel",
 });
 
-/** The order in which buttons stand, whatever order the server lists them in: they must not jump about. */
-const ORDER = ["new_link", "log_in", "free_space", "choose_folder", "resume", "retry_now", "pause", "cancel"];
+/** What only a person can do: first, in the server's order, for the first is what helps most. */
+const ASKS = ["new_link", "log_in", "free_space", "choose_folder"];
+/** The others always stand in the same order: buttons must not jump about. */
+const USUAL = ["resume", "retry_now", "pause", "cancel"];
 
-/** @param {string[]} actions */
+/** The buttons this page knows, in the order in which they stand. @param {string[]} actions */
 export function inOrder(actions) {
-  const known = ORDER.filter((action) => actions.includes(action));
-  return known;
+  return [...actions.filter((action) => ASKS.includes(action)), ...USUAL.filter((action) => actions.includes(action))];
 }
 
 /** @param {string} action */

@@ -49,6 +49,8 @@ export class Connection {
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #grace;
   #neverUp = 0;
+  /** @type {[string, (value: any) => void][]} */
+  #heard = [];
   #round = 0;
 
   /** @param {Store} store @param {ConnectOptions} options */
@@ -61,6 +63,7 @@ export class Connection {
     this.polling = fallback ? new Polling(base, () => this.token, (result) => this.#polled(result)) : null;
     store.requester = (event, data) => this.request(event, data);
     store.reconnect = (fresh) => this.reconnect(fresh);
+    store.close = () => this.close();
     this.#listen();
     if (this.socket.connected) void this.#resync();
     this.own?.connect();
@@ -82,18 +85,35 @@ export class Connection {
     this.own?.disconnect().connect();
   }
 
+  /** Stop following; what is known stays on the screen, as out of date. */
+  close() {
+    this.#round += 1;
+    clearTimeout(this.#grace);
+    for (const [event, listener] of this.#heard) this.socket.off(event, listener);
+    this.#heard = [];
+    this.polling?.stop();
+    this.own?.disconnect();
+    this.store.setStatus("lost");
+  }
+
   #listen() {
-    const { socket, store } = this;
-    socket.on("connect", () => void this.#resync());
-    socket.on("connected", ({ role } = {}) => store.setRole(role));
-    socket.on("disconnect", () => this.#lineLost());
-    socket.on("connect_error", (error) => this.#noLine(error));
-    socket.on("progress_batch", (batch) => this.#news(batch));
-    socket.on("progress_update", (update) =>
+    const { store } = this;
+    this.#on("connect", () => void this.#resync());
+    this.#on("connected", ({ role } = {}) => store.setRole(role));
+    this.#on("disconnect", () => this.#lineLost());
+    this.#on("connect_error", (error) => this.#noLine(error));
+    this.#on("progress_batch", (batch) => this.#news(batch));
+    this.#on("progress_update", (update) =>
       this.#news({ ...update, items: [{ project_id: update.project_id, progress: update.progress }] }),
     );
-    socket.on("download_removed", ({ download_id: id }) => store.remove(id));
-    socket.on("server_shutdown", ({ retry_in: seconds } = {}) => this.own?.holdOff((Number(seconds) || 0) * 1000));
+    this.#on("download_removed", ({ download_id: id }) => store.remove(id));
+    this.#on("server_shutdown", ({ retry_in: seconds } = {}) => this.own?.holdOff((Number(seconds) || 0) * 1000));
+  }
+
+  /** @param {string} event @param {(value: any) => void} listener */
+  #on(event, listener) {
+    this.#heard.push([event, listener]);
+    this.socket.on(event, listener);
   }
 
   /** @param {import("./types.js").ProgressBatch} batch */

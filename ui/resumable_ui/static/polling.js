@@ -106,7 +106,7 @@ function restOf(event, data) {
     case "add_download":
       return ["POST", "api/downloads", data];
     case "bulk_action":
-      return ["POST", "api/downloads/bulk", data];
+      return ["POST", "api/bulk", data];
     case "operation_details":
       return ["GET", `api/recovery/operations/${id}`];
     default:

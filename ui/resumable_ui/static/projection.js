@@ -122,7 +122,7 @@ export function figuresOf(download, now, rate = download) {
   else if (total !== null) figures.push(say("amount", { done: formatSize(done), total: formatSize(total) }));
   else if (done || state === "running") figures.push(say("amount.unknown", { done: formatSize(done) }));
   if (download.bytes_resumed > 0) figures.push(say("resumed", { size: formatSize(download.bytes_resumed) }));
-  if (state === "running") figures.push(...rateWords(download, rate));
+  if (state === "running" && !download.stale) figures.push(...rateWords(download, rate));
   if (state === "waiting") figures.push(attemptWords(download));
   const countdown = countdownWords(download, now);
   if (countdown) figures.push(countdown);

@@ -40,6 +40,9 @@ export class Store {
   /** Try to reach the server at once, or with another token. @type {((token?: string) => void)|null} */
   reconnect = null;
 
+  /** End the connection that feeds it; a host's own socket stays open. @type {(() => void)|null} */
+  close = null;
+
   /** @type {Map<string, Set<() => void>>} */
   #topics = new Map();
   /** @type {Set<string>} */

@@ -22,18 +22,15 @@ export const BASE = sheet(`
   --_track: var(--rui-track, light-dark(#e6e9ee, #2d323d));
   --_accent: var(--rui-accent, light-dark(#2460e0, #6c9bff));
   --_on-accent: var(--rui-on-accent, light-dark(#ffffff, #0b1530));
-  --_resumed: var(--rui-resumed, light-dark(#163c96, #3d63b8));
   --_good: var(--rui-good, light-dark(#157347, #57c795));
-  --_good-deep: light-dark(#0b4d2e, #2f8a60);
+  --_good-fill: light-dark(#1c9160, #3fb27f);
   --_good-bg: light-dark(#e8f6ee, #142a20);
   --_warn: var(--rui-warn, light-dark(#7d4e00, #f2c66d));
   --_warn-fill: light-dark(#d99a1c, #c08a2b);
-  --_warn-deep: light-dark(#9c6c0a, #86601c);
   --_warn-bg: light-dark(#fff6e0, #2b2413);
   --_warn-line: light-dark(#ecd08b, #5d4c22);
   --_bad: var(--rui-bad, light-dark(#b3241b, #ff8f86));
   --_bad-fill: light-dark(#d2453b, #d8635a);
-  --_bad-deep: light-dark(#93231b, #97403a);
   --_bad-bg: light-dark(#fdefee, #33191a);
   --_bad-line: light-dark(#f2c4c0, #6b3331);
   --_info-bg: light-dark(#eaf1fe, #1a2540);
@@ -89,6 +86,10 @@ input, textarea {
 }
 input[aria-invalid="true"], textarea[aria-invalid="true"] { border-color: var(--_bad); }
 label { display: grid; gap: 5px; font-weight: 500; }
+/* Facts in a row, a dot between two; at the start of a line the dot falls outside and is cut off. */
+.facts-row { display: flex; flex-wrap: wrap; gap: 0 1.1em; overflow: clip; color: var(--_muted); min-width: 0; }
+.facts-row > span { white-space: nowrap; margin-left: -1.1em; }
+.facts-row > span::before { content: "·"; display: inline-block; width: 1.1em; text-align: center; font-weight: 400; color: var(--_muted); }
 .problem { color: var(--_bad); }
 
 dialog {

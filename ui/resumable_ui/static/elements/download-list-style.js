@@ -10,8 +10,7 @@ h1 { font-size: 22px; font-weight: 700; letter-spacing: -.01em; line-height: 1.3
 .connection.live::before { background: light-dark(#1f9d63, #57c795); }
 .connection.polling::before, .connection.connecting::before { background: var(--_warn-fill); }
 .connection.lost::before, .connection.unauthorized::before { background: var(--_bad-fill); }
-.totals { display: flex; flex-wrap: wrap; margin-left: auto; color: var(--_muted); }
-.totals span:not(:last-child)::after { content: "·"; padding: 0 .5em; }
+.totals { margin-left: auto; }
 .tools { display: flex; flex-wrap: wrap; align-items: center; justify-content: space-between; gap: 10px; margin-bottom: 16px; }
 .filters { display: flex; flex-wrap: wrap; gap: 2px; padding: 3px; border-radius: 10px; background: light-dark(#e9ecf1, #22262f); min-width: 0; }
 .filters label { display: inline-flex; align-items: center; gap: 6px; position: relative; padding: 4px 11px; min-height: 28px;
@@ -38,7 +37,8 @@ code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu San
   :host { padding: 18px 14px 48px; }
   .totals { margin-left: 0; flex-basis: 100%; }
   .filters { width: 100%; }
-  .filters label { flex: 1 1 auto; justify-content: center; padding: 6px 7px; min-height: 36px; gap: 5px; }
+  .filters label { flex: 1 1 auto; flex-direction: column; justify-content: center; padding: 5px 4px; min-height: 44px; gap: 0; }
+  .filters .count { font-size: 12px; }
   .tools .primary { width: 100%; }
 }
 @media (forced-colors: active) {

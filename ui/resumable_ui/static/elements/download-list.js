@@ -22,7 +22,7 @@ export class DownloadList extends StoreElement {
   constructor() {
     super(LIST);
     this.connection = make("span", { class: "connection" });
-    this.totals = make("p", { class: "totals" });
+    this.totals = make("p", { class: "totals facts-row" });
     this.counts = new Map(FILTERS.map((filter) => [filter, make("span", { class: "count" })]));
     this.filters = make(
       "fieldset",

@@ -6,12 +6,12 @@ const hatch = (/** @type {string} */ dark, /** @type {string} */ light) =>
 
 export const ROW = sheet(`
 :host { content-visibility: auto; contain-intrinsic-size: auto 112px; }
-article { padding: 14px 18px; --fill: var(--_accent); --deep: var(--_resumed); }
+article { padding: 14px 18px; --fill: var(--_accent); }
 article:focus { outline: none; }
 .head { display: flex; align-items: center; justify-content: space-between; gap: 6px 14px; }
 .name { min-width: 0; font-size: 14px; font-weight: 600; line-height: 1.4; overflow-wrap: anywhere; }
 .marks { display: flex; align-items: center; gap: 10px; flex: none; }
-.dots { display: inline-flex; align-items: center; gap: 2px; color: var(--_muted); font-size: 12px; }
+.dots { display: inline-flex; align-items: center; gap: 3px; color: var(--_muted); font-size: 12px; }
 .dots .icon { width: 14px; height: 14px; stroke-width: 1.5; }
 .dot-ended { color: var(--_warn); }
 .dot-failed { color: var(--_bad); }
@@ -24,26 +24,25 @@ article:focus { outline: none; }
 .bar { position: relative; height: 8px; margin: 9px 0 8px; border-radius: 99px; background: var(--_track); overflow: hidden; }
 .run, .resumed { position: absolute; inset: 0; transition: transform .12s linear; }
 .run { background: var(--fill); }
-.resumed { background: ${hatch("var(--deep)", "var(--fill)")}; }
+.resumed { background: ${hatch("color-mix(in srgb, var(--fill) 42%, var(--_card))", "var(--fill)")}; }
 .breaks i { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px; background: var(--_card); }
-.complete { --fill: var(--_good); --deep: var(--_good-deep); }
-.failed { --fill: var(--_bad-fill); --deep: var(--_bad-deep); }
-.warn { --fill: var(--_warn-fill); --deep: var(--_warn-deep); }
-.paused, .queued, .cancelled { --fill: light-dark(#8a93a5, #6d7688); --deep: light-dark(#5d6678, #4b5363); }
+.complete { --fill: var(--_good-fill); }
+.failed { --fill: var(--_bad-fill); }
+.warn { --fill: var(--_warn-fill); }
+.paused, .queued, .cancelled { --fill: light-dark(#7b8496, #7d879a); }
+.bar.nothing .run { display: none; }
 .bar.unknown .run { transform: none !important; background: ${hatch("var(--_track)", "color-mix(in srgb, var(--fill) 45%, var(--_track))")}; }
 .bar.unknown .resumed { display: none; }
 .bar.moving .run { width: 34%; border-radius: 99px; background: var(--fill); animation: to-and-fro 2.2s ease-in-out infinite alternate; transform: none; }
 @keyframes to-and-fro { from { left: 0; } to { left: 66%; } }
 
-.foot { display: flex; align-items: center; justify-content: space-between; gap: 4px 16px; min-height: 32px; }
-.figures { display: flex; flex-wrap: wrap; color: var(--_muted); min-width: 0; }
-.figures span { white-space: nowrap; }
-.figures span:not(:last-child)::after { content: "·"; padding: 0 .5em; }
+.foot { display: grid; grid-template: "figures buttons" minmax(32px, auto) "reason reason" auto / minmax(0, 1fr) auto; align-items: center; gap: 0 16px; }
+.figures { grid-area: figures; }
 .figures span:first-child { color: var(--_text); font-weight: 600; }
-.buttons { display: flex; flex: none; gap: 6px; }
+.buttons { grid-area: buttons; display: flex; gap: 6px; }
 .more .icon { width: 14px; height: 14px; margin-right: -2px; }
 .more { margin-right: -8px; }
-.reason { margin-top: 6px; overflow-wrap: anywhere; }
+.reason { grid-area: reason; margin-top: 4px; overflow-wrap: anywhere; }
 .failed .reason { color: var(--_bad); }
 .warn .reason { color: var(--_warn); }
 .answer { margin-top: 6px; color: var(--_bad); overflow-wrap: anywhere; }
@@ -59,8 +58,8 @@ article:focus { outline: none; }
   article { padding: 14px; }
   .head { flex-direction: column; align-items: stretch; gap: 6px; }
   .marks { justify-content: space-between; flex-direction: row-reverse; }
-  .foot { flex-direction: column; align-items: stretch; }
-  .buttons { margin-top: 6px; flex-wrap: wrap; }
+  .foot { grid-template: "figures" auto "reason" auto "buttons" auto / minmax(0, 1fr); }
+  .buttons { margin-top: 8px; flex-wrap: wrap; }
   .buttons .more { margin-left: auto; }
   .facts { grid-template-columns: minmax(0, 1fr); gap: 0; }
   .facts dd { margin-bottom: 6px; }

@@ -56,7 +56,7 @@ export class DownloadProgress extends StoreElement {
       this.resumed,
       this.breaks,
     );
-    this.figures = make("p", { class: "figures", part: "figures" });
+    this.figures = make("p", { class: "figures facts-row", part: "figures" });
     this.more = make(
       "button",
       { type: "button", class: "quiet more", "aria-expanded": "false", click: () => this.toggleDetails() },
@@ -71,8 +71,7 @@ export class DownloadProgress extends StoreElement {
       { "aria-labelledby": "name", tabindex: "-1" },
       make("div", { class: "head" }, this.name, make("div", { class: "marks" }, this.dots, this.pill)),
       this.bar,
-      make("div", { class: "foot" }, this.figures, this.buttons),
-      this.reason,
+      make("div", { class: "foot" }, this.figures, this.reason, this.buttons),
       this.answer,
     );
     this.answer.hidden = true;
@@ -150,7 +149,8 @@ export class DownloadProgress extends StoreElement {
   #drawBar(download) {
     const { known, resumed, done, breaks } = barOf(download);
     const percent = percentOf(download.bytes_done, download.bytes_total);
-    setAttribute(this.bar, "class", known ? "bar" : `bar unknown${download.state === "running" ? " moving" : ""}`);
+    const unknown = download.state === "running" ? "moving" : download.bytes_done ? "" : "nothing";
+    setAttribute(this.bar, "class", known ? "bar" : `bar unknown ${unknown}`);
     setAttribute(this.bar, "aria-valuenow", percent === null ? null : String(percent));
     setAttribute(this.bar, "aria-valuetext", valueWords(download));
     // Only transforms change with the bytes: they cost no layout.

@@ -20,17 +20,20 @@ export const BANNER = sheet(`
 .banner button { border-color: color-mix(in srgb, var(--ink) 45%, var(--back)); color: var(--ink); }
 .banner button:hover { background: color-mix(in srgb, var(--ink) 9%, var(--back)); }
 .banner :focus-visible { outline-color: var(--ink); }
-.banner dialog button { color: inherit; border-color: var(--_control); }
-.banner dialog button.primary { color: var(--_on-accent); border-color: var(--_accent); }
-ul { max-width: var(--rui-width, 1000px); margin: 10px auto 0; max-height: 45vh; overflow: auto;
-  border-top: 1px solid var(--edge); }
-li { display: flex; justify-content: space-between; align-items: center; gap: 6px 16px; padding: 9px 2px;
-  border-bottom: 1px solid var(--edge); }
-li:last-child { border-bottom: 0; padding-bottom: 2px; }
+.banner :is(ul, dialog) button { color: var(--_text); border-color: var(--_control); }
+.banner :is(ul, dialog) button:hover { background: var(--_hover); }
+.banner dialog button.primary { color: var(--_on-accent); background: var(--_accent); border-color: var(--_accent); }
+.banner :is(ul, dialog) :focus-visible { outline-color: var(--_accent); }
+ul { max-width: var(--rui-width, 1000px); margin: 10px auto 2px; max-height: 45vh; overflow: auto; background: var(--_card);
+  color: var(--_text); border: 1px solid var(--edge); border-radius: var(--_radius); }
+li { display: flex; justify-content: space-between; align-items: center; gap: 6px 16px; padding: 10px 14px;
+  border-bottom: 1px solid var(--_line); }
+li:last-child { border-bottom: 0; }
+.rest, .facts { color: var(--_muted); }
 .what { min-width: 0; }
 .who { display: flex; flex-wrap: wrap; gap: 0 10px; }
 .what b { font-weight: 600; overflow-wrap: anywhere; }
-.reason { color: color-mix(in srgb, var(--ink) 70%, var(--_text)); overflow-wrap: anywhere; }
+.reason { color: var(--ink); overflow-wrap: anywhere; }
 .answer { max-width: var(--rui-width, 1000px); margin: 8px auto 0; }
 @media (max-width: 700px) {
   .banner { padding: 10px 14px; }

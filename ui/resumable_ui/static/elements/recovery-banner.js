@@ -128,7 +128,7 @@ export class RecoveryBanner extends StoreElement {
   /** @param {Download} download @param {string} key */
   #makeItem(download, key) {
     const name = nameOf(download);
-    const actions = this.store?.role === "viewer" ? [] : inOrder(download.actions);
+    const actions = this.store?.role === "viewer" ? [] : inOrder(download.actions).filter((action) => action !== "pause");
     const buttons = actions.map((action) =>
       make(
         "button",
