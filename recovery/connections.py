@@ -99,7 +99,7 @@ def file_id(path: Path) -> FileId | None:
     """Return device and inode of what is at ``path`` now; None when nothing is."""
     try:
         found = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return (found.st_dev, found.st_ino)
 
@@ -108,7 +108,7 @@ def file_size(path: Path) -> int:
     """Return the size of what is at ``path`` in bytes; 0 when nothing is."""
     try:
         return os.stat(path).st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 

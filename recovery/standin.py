@@ -14,7 +14,7 @@ from pathlib import Path
 from recovery.connections import connect_memory, copy_archive, copy_database
 from recovery.faults import SQLITE_RAISES
 from recovery.redo import RedoList
-from recovery.schema import DamagedSchema, Schema, install
+from recovery.schema import DamagedSchema, ForeignDatabase, NewerSchema, Schema, install
 from recovery.statefile import StateFile, StoreLimits
 from recovery.work import Restore, StoreConnection, Work, WorkFailed, restore_all, run_apart, run_together
 
@@ -121,6 +121,6 @@ def _copy(source: StateFile | Path, target: StoreConnection, limits: StoreLimits
             copied = copy_archive(source, target, limits.copy)
         if copied:
             install(target, schemas)
-    except (*SQLITE_RAISES, OSError, DamagedSchema):
+    except (*SQLITE_RAISES, OSError, DamagedSchema, NewerSchema, ForeignDatabase):
         return False
     return copied

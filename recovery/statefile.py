@@ -21,7 +21,16 @@ from recovery.connections import FileId, connect, file_id, file_size
 from recovery.faults import SQLITE_RAISES, Fault, StoreFault
 from recovery.filelock import FileLock
 from recovery.mounts import filesystem_type, shares_memory
-from recovery.schema import DamagedSchema, ForeignDatabase, NewerSchema, Schema, install, outdated, require_known
+from recovery.schema import (
+    DamagedSchema,
+    ForeignDatabase,
+    NewerSchema,
+    Schema,
+    install,
+    outdated,
+    require_known,
+    require_tables,
+)
 from recovery.work import StoreConnection
 
 __all__ = ["StateFile", "StoreLimits", "quarantine"]
@@ -58,8 +67,12 @@ class StoreLimits:
 class StateFile:
     """The state file, open for writing in this thread."""
 
-    def __init__(self, conn: StoreConnection, path: Path, lock: FileLock, *, wal: bool) -> None:
+    def __init__(
+        self, conn: StoreConnection, path: Path, schemas: Sequence[Schema], lock: FileLock, *, wal: bool
+    ) -> None:
         """Wrap an open connection; use ``StateFile.open``."""
+        self._schemas = schemas
+        self._schema_version = _schema_version(conn)
         self.conn = conn
         self.path = path
         self.lock = lock
@@ -129,7 +142,7 @@ class StateFile:
             if outdated(conn, schemas):
                 _back_up(conn, path)
             install(conn, schemas)
-            file = cls(conn, path, lock, wal=wal)
+            file = cls(conn, path, schemas, lock, wal=wal)
         except BaseException:
             conn.close()
             raise
@@ -148,6 +161,8 @@ class StateFile:
             StoreFault: the transaction did not happen (or, when COMMIT failed, perhaps did).
         """
         conn = self.conn
+        if not os.path.isdir(self.path.parent):  # or the lock file could not be made again
+            raise StoreFault(Fault.GONE)
         with _as_fault(), _locked(self.lock, wait_s):
             self._require_same_file()
             if urgent is not self._synced:
@@ -155,6 +170,7 @@ class StateFile:
                 self._synced = urgent
             try:
                 conn.execute("BEGIN IMMEDIATE")
+                self._require_same_tables()
                 result = work(conn)
                 conn.execute("COMMIT")
             except BaseException:
@@ -204,6 +220,14 @@ class StateFile:
         there = file_id(self._wal_path)
         return there if there == self._wal_id and file_id(self.path) != self.id else None
 
+    def _require_same_tables(self) -> None:
+        # A newer version of this program may have migrated the file meanwhile: then our rows would be wrong in it.
+        version = _schema_version(self.conn)
+        if version != self._schema_version:
+            require_known(self.conn, self._schemas)
+            require_tables(self.conn, self._schemas)
+            self._schema_version = version
+
     def _require_same_file(self) -> None:
         if self.id is None or file_id(self.path) != self.id:
             raise StoreFault(Fault.GONE)
@@ -231,8 +255,10 @@ def quarantine(path: Path, lock: FileLock, damaged: FileId | None, *, wait_s: fl
     Raises:
         StoreFault: it cannot be moved.
     """
+    if damaged is None or file_id(path) != damaged:
+        return None
     with _as_fault(), _locked(lock, wait_s):
-        if damaged is None or file_id(path) != damaged:
+        if file_id(path) != damaged:
             return None
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         target = Path(f"{path}.corrupt-{stamp}")
@@ -253,6 +279,10 @@ def _configure(conn: sqlite3.Connection, *, wal: bool) -> bool:
     conn.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints happen under our lock only
     conn.execute("PRAGMA journal_size_limit = 4194304")
     return bool(mode == "wal")
+
+
+def _schema_version(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("PRAGMA schema_version").fetchone()[0])
 
 
 def _require_ours(path: Path, schemas: Sequence[Schema]) -> None:

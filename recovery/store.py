@@ -281,7 +281,10 @@ class Store:
         self._delay = self.limits.probe_base_s
         self.probe_at = None if self._hands_off else self._clock.monotonic() + self._delay
         self._sound_again = False
-        self._tell(Health.DEGRADED, self._words(fault, "this program goes on in memory"))
+        consequence = "this program goes on in memory"
+        if self._hands_off:
+            consequence += ", and what it records will be lost when it ends"
+        self._tell(Health.DEGRADED, self._words(fault, consequence))
 
     def _catch_up(self) -> None:
         standin = self._require_standin()

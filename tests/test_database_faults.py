@@ -311,6 +311,9 @@ async def test_deleted_with_its_directory(state_path: Path) -> None:
         await database.write(note("before"))
         shutil.rmtree(state_path.parent)
         assert await database.write(note("after")) == 2
+        assert database.health is Health.OK
+        assert "it was written again" in database.health_reason
+        assert await asyncio.to_thread(notes_in_file, state_path) == ["before", "after"]
     assert notes_in_file(state_path) == ["before", "after"]
 
 
@@ -534,6 +537,32 @@ async def test_a_newer_component_is_not_touched(state_path: Path) -> None:
     await _check_untouched(state_path, "newer version")
 
 
+async def test_migrated_by_a_newer_version_in_use(state_path: Path) -> None:
+    """Rows in the old form would be damage in the new one's eyes: whoever is older goes on in memory from then on."""
+    newer = Schema("notes", (*NOTES.migrations, "ALTER TABLE notes ADD COLUMN stars INTEGER"))
+    async with opened(state_path) as database:
+        await database.write(note("old"))
+        async with await Database.open(state_path, [newer]) as other:
+            assert await database.write(note("too late")) == 1
+            assert database.health is Health.DEGRADED
+            assert "newer version" in database.health_reason
+            assert await other.read(notes) == ["old"]
+            assert await database.probe() is Health.DEGRADED
+        assert "what it records will be lost" in database.health_reason
+    assert notes_in_file(state_path) == ["old"]
+
+
+async def test_tables_of_another_package_added_in_use(state_path: Path) -> None:
+    """More tables than ours are no fault."""
+    marks = Schema("marks", ("CREATE TABLE marks (name TEXT) STRICT",))
+    async with opened(state_path) as database:
+        await database.write(note("before"))
+        async with await Database.open(state_path, [NOTES, marks]) as other:
+            await other.write(note("other"))
+        assert await database.write(note("after")) == 3
+        assert (database.health, database.health_reason) == (Health.OK, "")
+
+
 async def test_another_programs_database_is_not_touched(state_path: Path) -> None:
     """A sound SQLite file with tables of its own is somebody's data, whatever its name."""
     state_path.parent.mkdir()
@@ -550,6 +579,7 @@ async def _check_untouched(path: Path, words: str) -> None:
         assert await database.read(notes) == ["ours"]
         assert database.health is Health.DEGRADED
         assert words in database.health_reason
+        assert "what it records will be lost" in database.health_reason
         assert await database.probe() is Health.DEGRADED
     assert path.read_bytes() == before
     assert not list(path.parent.glob("*corrupt*"))
