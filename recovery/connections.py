@@ -84,7 +84,7 @@ def copy_archive(path: Path, target: sqlite3.Connection, limit: int) -> bool:
         if copy_database(source, target, limit):
             return True
     # Where not even the -shm can be made (a read-only mount), SQLite reads a WAL database only on our word that
-    # nobody changes it. That nobody did is looked at afterwards; with a -wal it would not be the whole.
+    # nobody changes it. That nobody did is looked at afterwards; with a -wal or -journal it would not be the whole.
     before = _fingerprint(path)
     if before is None:
         return False
@@ -126,7 +126,7 @@ def _connect(path: Path, parameters: str, wait_s: float) -> StoreConnection:
 
 
 def _fingerprint(path: Path) -> tuple[FileId, int, int] | None:
-    if file_size(Path(f"{path}-wal")) > 0:
+    if file_size(Path(f"{path}-wal")) > 0 or file_size(Path(f"{path}-journal")) > 0:
         return None
     found = os.stat(path)
     return ((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)

@@ -104,7 +104,7 @@ class Journal(Transactions, Lookup):
         def work(conn: sqlite3.Connection) -> int | None:
             if told:
                 self.reclaim_in(conn, told[0], now)
-                return None
+                return told[0].generation
             row = self.claim_in(conn, operation_id, owner=owner, ttl_s=ttl_s, now=now)
             if row is None:
                 return None
@@ -124,7 +124,7 @@ class Journal(Transactions, Lookup):
             if told:
                 # It ran in memory, was answered, and runs again on the file.
                 self.reclaim_in(conn, told[0], now)
-                return told[0], None
+                return told[0], told[0].generation
             row, generation = self.begin_and_claim_in(conn, spec, fresh_id, owner=owner, ttl_s=ttl_s, now=now)
             if generation is not None:
                 after_commit(conn, lambda: told.append(row))
