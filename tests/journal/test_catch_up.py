@@ -236,7 +236,7 @@ def lie_once(conn: sqlite3.Connection) -> None:
             raise exc
         return cursor
 
-    conn.execute = lies  # type: ignore[assignment,method-assign]
+    conn.execute = lies  # type: ignore[method-assign]
 
 
 async def test_a_commit_that_failed_and_happened(state_path: Path, clock: FakeClock) -> None:
