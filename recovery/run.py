@@ -33,6 +33,7 @@ from recovery.records import Operation
 from recovery.shield import to_the_end
 from recovery.states import State
 from recovery.switches import SWITCHES
+from recovery.taxonomy import machine
 from recovery.taxonomy.network import OFFLINE, may_be_offline
 from recovery.verdict import Action, Category, Condition, Verdict
 from recovery.waker import Waker
@@ -281,7 +282,8 @@ class Run(Generic[T]):
             return self._account.entry(State.COMPLETE, made=True)  # done is done: nobody may do it again
         if self.control.requested is Wish.CANCEL:
             return self._account.entry(State.CANCELLED, made=True)
-        return self._account.entry(State.PAUSED, made=True)
+        # The verdict tells it from a pause that somebody wants: whoever starts what was unfinished takes this up again.
+        return replace(self._account.entry(State.PAUSED, made=True), verdict=machine.CONTROL)
 
     # -- waits --------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from recovery.states import State
     from resumable.errors import (
         ConnectFailed,
+        CrashLoop,
         DestinationError,
         DeviceError,
         DigestMismatch,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         DownloadElsewhere,
         DownloadError,
         DownloadPaused,
+        FailedElsewhere,
         Fault,
         IntegrityError,
         Interrupted,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         LocalError,
         NeedsLink,
         OriginError,
+        OutOfTime,
         PartFileBusy,
         ProtocolFault,
         RedirectRefused,
@@ -49,6 +52,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ConnectFailed",
+    "CrashLoop",
     "DestinationError",
     "DeviceError",
     "DigestMismatch",
@@ -65,6 +69,7 @@ __all__ = [
     "Durability",
     "ErrorView",
     "EventName",
+    "FailedElsewhere",
     "Fault",
     "IntegrityError",
     "Interrupted",
@@ -74,6 +79,7 @@ __all__ = [
     "NeedsLink",
     "Options",
     "OriginError",
+    "OutOfTime",
     "PartFileBusy",
     "ProtocolFault",
     "RedirectRefused",

@@ -1,74 +1,162 @@
-"""What the store knows of all downloads, as views; and commands to the processes that run them."""
+"""What the store knows of all downloads, whoever runs them; and commands to the processes that do."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+import sqlite3
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from recovery.clock import Clock
+from recovery.database import Database
 from recovery.journal import Journal, Operation
+from recovery.owner import surely_dead
+from recovery.rows import operations, read_operation
 from recovery.states import ACTIVE, TERMINAL, State
-from resumable.checkpoints import SqliteCheckpoints
 from resumable.errors import DownloadError
-from resumable.events import DownloadView, ErrorView
-from resumable.rows import DownloadRow, FileRow
-from resumable.views import actions_for
+from resumable.events import DownloadView
+from resumable.merging import Known, interrupted, merged, silent_at
+from resumable.rows import DownloadRow, FileRow, claimed_bytes, downloads, read_download, read_file
+from resumable.viewrows import ViewRow, newest_seq, read_view, views, written_since
 
+__all__ = ["Catalog", "Cursor", "Entry"]
+
+_KIND: Final = "download"
 _SETTLE_S: Final = 5.0
 _POLL_S: Final = 0.1
-_LEASED: Final = frozenset({State.RUNNING, State.VERIFYING})
+_COMMANDS: Final = {"pause": State.PAUSED, "cancel": State.CANCELLED, "retry_now": State.QUEUED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One download as of one moment."""
+
+    operation: Operation
+    row: DownloadRow
+    view: DownloadView
+    silent_at: float | None
+    """When its view becomes stale unless its process gives a sign of life (epoch seconds); None: not by itself."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it is paused because its process ended, and not because a person wanted that."""
+        return interrupted(self.operation)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far somebody has read; only ever compared and handed back."""
+
+    identity: str = ""
+    rev: int = 0
+    seq: int = 0
+    count: int = 0
 
 
 class Catalog:
-    """Reads the journal and the download rows together."""
+    """Reads the journal and the download rows together, each time in one snapshot."""
 
-    def __init__(self, journal: Journal, store: SqliteCheckpoints, clock: Clock) -> None:
-        """Use an open journal and store of the same database."""
+    def __init__(self, database: Database, journal: Journal, clock: Clock) -> None:
+        """Use an open database and its journal."""
+        self._database = database
         self._journal = journal
-        self._store = store
         self._clock = clock
 
-    async def views(self, *, project: str | None = None) -> list[DownloadView]:
-        """Return every known download, newest first."""
-        operations = await self._journal.list(kind="download", project=project)
-        rows = {row.download_id: row for row in await self._store.rows()}
-        claimed = await self._store.claimed_bytes()
-        receipts = await self._store.sizes()
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def entries(self, ids: Collection[str] | None = None) -> list[Entry]:
+        """Return every known download, or those of ``ids`` that are known; newest first."""
         now = self._clock.time()
-        views = [
-            view_of(op, rows[op.operation_id], receipts.get(op.operation_id), claimed.get(op.operation_id, 0), now)
-            for op in operations
-            if op.operation_id in rows
-        ]
-        return sorted(views, key=lambda view: view.created_at, reverse=True)
+
+        def read(conn: sqlite3.Connection) -> list[Entry]:
+            found = _all(conn, now) if ids is None else _some(conn, ids, now)
+            return sorted(found, key=lambda entry: (entry.view.created_at, entry.operation.rev), reverse=True)
+
+        return await self._database.read(read)
+
+    async def entry(self, download_id: str) -> Entry | None:
+        """Return one download, None where it is not known."""
+        return next(iter(await self.entries([download_id])), None)
+
+    async def views(self, *, project: str | None = None) -> list[DownloadView]:
+        """Return every known download (of a project), newest first."""
+        return [entry.view for entry in await self.entries() if project in {None, entry.view.project_id}]
 
     async def find(self, id_or_prefix: str) -> DownloadView:
         """Return the one download whose id begins so, or whose file this is; raises LookupError otherwise."""
-        views = await self.views()
+        exact = await self.entry(id_or_prefix)
+        if exact is not None:
+            return exact.view
         path = str(await asyncio.to_thread(Path(id_or_prefix).absolute))
-        exact = [view for view in views if id_or_prefix in {view.download_id, view.dest}]
-        found = (
-            exact
-            or [v for v in views if v.download_id.startswith(id_or_prefix)]
-            or [v for v in views if v.dest == path]
-        )
+        known = await self.views()
+        found = [view for view in known if view.dest in {id_or_prefix, path}]
+        found = found or [view for view in known if id_or_prefix and view.download_id.startswith(id_or_prefix)]
         if not found:
-            raise LookupError(f"no download {id_or_prefix}; 'resumable status' lists them")
+            raise LookupError(f"no download {id_or_prefix!r}; 'resumable status --all' lists them")
         if len(found) > 1:
-            raise LookupError(f"{id_or_prefix} fits {len(found)} downloads; give more of the id")
+            raise LookupError(f"{id_or_prefix!r} fits {len(found)} downloads; give more of the id")
         return found[0]
 
+    async def changed_ids(self, since: Cursor, owners: Collection[str]) -> tuple[Cursor, set[str] | None, set[str]]:
+        """Return how far the database is now, the downloads that were written since (None: look at all of them), and
+        those of ``owners`` that are known to be dead. A handful of index look-ups when nothing has changed.
+        """
+        identity = await self._journal.identity()
+
+        def read(conn: sqlite3.Connection) -> tuple[Cursor, set[str] | None, set[str]]:
+            dead = {owner for owner in owners if surely_dead(owner)}
+            (rev,) = conn.execute("SELECT max(rev) FROM operations").fetchone()
+            (count,) = conn.execute("SELECT count(*) FROM downloads").fetchone()
+            cursor = Cursor(identity, int(rev or 0), newest_seq(conn), int(count))
+            if cursor == since:
+                return cursor, set(), dead
+            if cursor.identity != since.identity or cursor.rev < since.rev:
+                return cursor, None, dead  # the file was begun anew
+            changed = conn.execute(
+                "SELECT operation_id FROM operations WHERE rev > ? AND kind = ?", (since.rev, _KIND)
+            ).fetchall()
+            return cursor, written_since(conn, since.seq) | {row[0] for row in changed}, dead
+
+        return await self._database.read(read)
+
+    async def known(self, download_id: str) -> Known:
+        """Return everything that matters to whoever is about to run a download."""
+
+        def read(conn: sqlite3.Connection) -> Known:
+            seen = read_view(conn, download_id)
+            operation = read_operation(conn, download_id)
+            return Known(
+                row=read_download(conn, download_id),
+                receipt=read_file(conn, "download_id", download_id),
+                claimed=claimed_bytes(conn, download_id),
+                seen=None if seen is None else seen.view,
+                created_at=None if operation is None else operation.created_at,
+            )
+
+        return await self._database.read(read)
+
+    async def receipt(self, download_id: str) -> FileRow | None:
+        """Return the receipt of a finished download."""
+        return await self._database.read(lambda conn: read_file(conn, "download_id", download_id))
+
+    # -- steering ------------------------------------------------------------------------------------------------------
+
     async def command(self, download_id: str, name: str) -> None:
-        """Tell the process that runs a download; where none does, act on its row."""
+        """Tell the process that runs a download to ``pause``, ``cancel`` or ``retry_now``; act where none does.
+
+        Raises:
+            LookupError: there is no such download.
+            DownloadError: it has ended, and there is nothing to do that to.
+        """
         operation = await self._journal.get(download_id)
         if operation is None:
             raise LookupError(f"no download {download_id}")
         if operation.leased(self._clock.time()):
             await self._journal.post_command(download_id, name)
             return
-        target = {"pause": State.PAUSED, "cancel": State.CANCELLED, "retry_now": State.QUEUED}[name]
+        target = _COMMANDS[name]
         if operation.state is target:
             return
         if operation.state is State.COMPLETE or (name == "pause" and operation.state not in ACTIVE):
@@ -89,62 +177,32 @@ class Catalog:
         horizon = self._clock.time() - older_than_s
         old = [
             op.operation_id
-            for op in await self._journal.list(kind="download")
+            for op in await self._journal.list(kind=_KIND)
             if op.state in TERMINAL and op.updated_at < horizon
         ]
         return await self._journal.forget(old)
 
 
-def view_of(operation: Operation, row: DownloadRow, receipt: FileRow | None, claimed: int, now: float) -> DownloadView:
-    """Return how a download stands by what the store says."""
-    dead = operation.state in _LEASED and not operation.leased(now)
-    total = row.representation.complete_length if row.representation is not None else operation.progress_total
-    complete = operation.state is State.COMPLETE and receipt is not None
-    view = DownloadView(
-        download_id=operation.operation_id,
-        project_id=operation.project,
-        url=str(row.request.get("url", "")),
-        dest=str(row.dest or row.directory),
-        filename=row.filename or "",
-        state=operation.state,
-        bytes_done=claimed,
-        bytes_total=total,
-        attempt=max(operation.history.attempts, 1),
-        attempts=operation.history.attempts,
-        max_attempts=operation.max_attempts,
-        no_progress=operation.history.no_progress,
-        max_no_progress=operation.max_no_progress,
-        retry_at=operation.next_at,
-        retry_delay=None if operation.next_at is None else max(0.0, operation.next_at - now),
-        error=_error(operation),
-        actions=actions_for(State.PAUSED if dead else operation.state),
-        owner=operation.owner or "",
-        stale=dead,
-        rev=operation.rev,
-        created_at=operation.created_at,
-        updated_at=operation.updated_at,
-    )
-    if complete and receipt is not None:
-        view = replace(
-            view,
-            dest=str(receipt.path),
-            filename=receipt.path.name,
-            bytes_done=receipt.size,
-            bytes_total=receipt.size,
-            sha256=receipt.sha256,
-            verified_by=receipt.verified_by,
-            error=None,
-        )
-    return view
+def _all(conn: sqlite3.Connection, now: float) -> Iterator[Entry]:
+    rows = {row.download_id: row for row in downloads(conn)}
+    seen = {row.view.download_id: row for row in views(conn)}
+    for operation in operations(conn, "WHERE kind = ?", (_KIND,)):
+        row = rows.get(operation.operation_id)
+        if row is not None:
+            yield _entry(conn, operation, row, seen.get(operation.operation_id), now)
 
 
-def _error(operation: Operation) -> ErrorView | None:
-    if operation.category is None or operation.state not in {State.WAITING, State.PARKED, State.FAILED}:
-        return None
-    return ErrorView(
-        code=operation.code or operation.category.value,
-        category=operation.category.value,
-        message=operation.message or "",
-        detail=operation.error or "",
-        retryable=operation.state is not State.FAILED,
-    )
+def _some(conn: sqlite3.Connection, ids: Collection[str], now: float) -> Iterator[Entry]:
+    for download_id in ids:
+        operation, row = read_operation(conn, download_id), read_download(conn, download_id)
+        if operation is not None and row is not None and operation.kind == _KIND:
+            yield _entry(conn, operation, row, read_view(conn, download_id), now)
+
+
+def _entry(conn: sqlite3.Connection, operation: Operation, row: DownloadRow, seen: ViewRow | None, now: float) -> Entry:
+    receipt, claimed = None, 0
+    if seen is None:  # lost, or never written: the rows behind it know the essentials
+        receipt = read_file(conn, "download_id", row.download_id)
+        claimed = claimed_bytes(conn, row.download_id)
+    view = merged(operation, row, seen, receipt=receipt, claimed=claimed, now=now)
+    return Entry(operation=operation, row=row, view=view, silent_at=silent_at(operation, seen))

@@ -25,7 +25,6 @@ from resumable.rows import (
     put_file,
     read_download,
     read_file,
-    receipts,
 )
 from resumable.validators import Representation
 
@@ -157,40 +156,9 @@ class SqliteCheckpoints:
 
         return await self._database.read(read)
 
-    async def receipt(self, download_id: str) -> FileRow | None:
-        """Return the receipt of a finished download."""
-        return await self._database.read(lambda conn: read_file(conn, "download_id", download_id))
-
     async def receipt_for(self, path: Path) -> FileRow | None:
         """Return the newest receipt for a published path."""
         return await self._database.read(lambda conn: read_file(conn, "path", str(path)))
-
-    async def claimed_bytes(self) -> dict[str, int]:
-        """Return the claimed bytes of every unfinished download, by id."""
-
-        def read(conn: sqlite3.Connection) -> dict[str, int]:
-            return dict(conn.execute("SELECT download_id, SUM(length) FROM download_chunks GROUP BY download_id"))
-
-        return await self._database.read(read)
-
-    async def known(self, download_id: str) -> tuple[DownloadRow | None, FileRow | None, int]:
-        """Return what was asked for, the receipt, and the claimed bytes of one download, in one look."""
-
-        def read(conn: sqlite3.Connection) -> tuple[DownloadRow | None, FileRow | None, int]:
-            query = "SELECT COALESCE(SUM(length), 0) FROM download_chunks WHERE download_id = ?"
-            (claimed,) = conn.execute(query, (download_id,)).fetchone()
-            receipt = read_file(conn, "download_id", download_id)
-            return read_download(conn, download_id), receipt, int(claimed)
-
-        return await self._database.read(read)
-
-    async def sizes(self) -> dict[str, FileRow]:
-        """Return every receipt, by id."""
-
-        def read(conn: sqlite3.Connection) -> dict[str, FileRow]:
-            return {row.download_id: row for row in receipts(conn)}
-
-        return await self._database.read(read)
 
     async def _fenced(self, write: Callable[[sqlite3.Connection], None], *, urgent: bool) -> None:
         try:

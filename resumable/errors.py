@@ -24,6 +24,9 @@
     |-- LeaseLost                      another owner runs this download now
     |-- DownloadDeferred               its next attempt is further away than this process may wait: .next_at
     |-- DownloadElsewhere              another process runs it, and this one does not follow: .download_id
+    |-- FailedElsewhere                another process that ran it gave up; .verdict says why
+    |-- OutOfTime                      not done within the policy's deadline
+    |-- CrashLoop                      the program died three times in a row while it worked on it, without progress
     |-- DownloadPaused                 stopped on request; everything received is kept
     `-- DownloadCancelled              stopped for good on request
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConnectFailed",
+    "CrashLoop",
     "DestinationError",
     "DeviceError",
     "DigestMismatch",
@@ -52,6 +56,7 @@ __all__ = [
     "DownloadElsewhere",
     "DownloadError",
     "DownloadPaused",
+    "FailedElsewhere",
     "Fault",
     "IntegrityError",
     "Interrupted",
@@ -60,6 +65,7 @@ __all__ = [
     "LocalError",
     "NeedsLink",
     "OriginError",
+    "OutOfTime",
     "PartFileBusy",
     "ProtocolFault",
     "RedirectRefused",
@@ -93,6 +99,7 @@ class DownloadError(Exception):
     """
 
     code: str = "download-error"
+    verdict: Verdict | None = None
 
     def __init__(self, message: str, *, url: str = "") -> None:
         """Keep the sentence a person reads; ``url`` must already be redacted."""
@@ -100,7 +107,6 @@ class DownloadError(Exception):
         self.url = url
         self.attempts = 0
         self.bytes_kept = 0
-        self.verdict: Verdict | None = None
         self.recovery_hint: Verdict | None = None
 
     @property
@@ -294,6 +300,24 @@ class DownloadElsewhere(DownloadError):
         """Keep the id of the download."""
         super().__init__("another process downloads this file", url=url)
         self.download_id = download_id
+
+
+class FailedElsewhere(DownloadError):
+    """The process that ran this download gave up on it; ``verdict`` says why, as that process recorded it."""
+
+    code = "failed-elsewhere"
+
+
+class OutOfTime(DownloadError):
+    """The download was not done within the policy's deadline; everything received is kept."""
+
+    code = "out-of-time"
+
+
+class CrashLoop(DownloadError):
+    """The program died three times in a row while it ran this download, without progress: a person has to retry it."""
+
+    code = "crash-loop"
 
 
 class DownloadPaused(DownloadError):

@@ -8,6 +8,7 @@ hints: losing one costs a stale pixel. URLs in them are redacted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -36,6 +37,8 @@ class EventName(StrEnum):
     CANCELLED = "cancelled"
 
 
+LOSSY = frozenset({EventName.PROGRESS, EventName.INTERRUPTED})
+"""Events of which only the newest matters."""
 TERMINAL_EVENTS = frozenset({EventName.COMPLETED, EventName.FAILED, EventName.CANCELLED, EventName.PAUSED})
 
 
@@ -92,12 +95,19 @@ class DownloadView:
     sha256: str | None = None
     actions: tuple[UserAction, ...] = ()
     owner: str = ""
+    """The process that runs it, or ran it last; a name, not a number."""
     stale: bool = False
+    """Whether it is said to be under way although its process is gone, or has been silent for 10 s."""
     rev: int = 0
+    """Grows with every change of this download, in whatever process, also over restarts: of two views the one with the
+    greater ``rev`` is newer.
+    """
     created_at: float = 0.0
     updated_at: float = 0.0
     elapsed: float = 0.0
     attempts: int = 0
+    warnings: tuple[str, ...] = ()
+    """What was odd and did not stop it, the newest 20."""
 
     def to_wire(self) -> dict[str, Any]:
         """Return a JSON-safe dict with exactly these fields."""
@@ -112,6 +122,26 @@ class DownloadView:
                 value = [item.value if isinstance(item, StrEnum) else item for item in value]
             wire[field.name] = value
         return wire
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> DownloadView:
+        """Return what ``to_wire`` was made from; fields of a newer version are dropped.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is not the wire form of a view.
+        """
+        values = {name: value for name, value in wire.items() if name in _VIEW_FIELDS}
+        error = values.get("error")
+        values["error"] = None if error is None else ErrorView(**{name: error[name] for name in _ERROR_FIELDS})
+        values["state"] = State(values.get("state", State.QUEUED))
+        values["actions"] = tuple(UserAction(name) for name in values.get("actions", ()))
+        for name in ("breaks", "warnings"):
+            values[name] = tuple(values.get(name, ()))
+        return cls(**values)
+
+
+_VIEW_FIELDS = frozenset(field.name for field in fields(DownloadView))
+_ERROR_FIELDS = tuple(field.name for field in fields(ErrorView))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

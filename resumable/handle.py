@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Coroutine, Generator
 from pathlib import Path
 from typing import Any, Protocol
 
-from resumable.errors import DownloadError
+from recovery.events import OperationEvent
+from recovery.states import State
+from resumable.errors import DownloadCancelled, DownloadPaused
 from resumable.events import DownloadEvent, DownloadView
 from resumable.model import Result
 from resumable.run import Run
@@ -24,40 +26,64 @@ class Keeper(Protocol):
     def again(self, run: Run) -> Run:
         """Return a new run of the same download."""
 
+    async def abandon(self, download_id: str) -> None:
+        """Record that a download that does not run is cancelled."""
+
     async def delete_part(self, dest: Path | None) -> None:
         """Delete the part file of this destination."""
 
 
 class DownloadHandle:
-    """A running, waiting or finished download of this process; await it for its ``Result``."""
+    """A running, waiting, paused or finished download of this process; await it for its ``Result``.
+
+    Any number of tasks may await it, read its events and steer it.
+    """
 
     def __init__(self, run: Run, keeper: Keeper) -> None:
         """Made by ``DownloadManager.start``."""
         self._keeper = keeper
         self._run = run
-        self._task: asyncio.Task[Result] = asyncio.create_task(keeper.execute(run))
-        self._resumed = asyncio.Event()
-        self._paused_here = False
-        # A failure nobody awaits is still in the store, the events and the log.
-        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._held = False
+        self._moved = asyncio.Event()
+        self._cancelled = False
+        self._task: asyncio.Task[Result]
+        self._execute()
+
+    def __repr__(self) -> str:
+        """Show which one it is and how it stands."""
+        return f"<DownloadHandle {self.download_id} {self.view.state.value}>"
 
     @property
     def download_id(self) -> str:
         """The id that the store, the events and the command line use."""
-        return self._run.session.download_id
+        return self._run.download_id
 
     @property
     def done(self) -> bool:
-        """Whether nothing of it runs or waits in this process any more."""
+        """Whether nothing of it runs or waits in this process: it has ended or is paused."""
         return self._task.done()
+
+    @property
+    def ended(self) -> bool:
+        """Whether awaiting it returns or raises at once."""
+        return self._task.done() and not self._held
+
+    @property
+    def held(self) -> bool:
+        """Whether it was paused here: whoever awaits it goes on waiting until it is resumed or cancelled."""
+        return self._held
 
     @property
     def view(self) -> DownloadView:
         """How it stands right now."""
-        return self._run.view
+        return self._run.standing.view
 
     def __await__(self) -> Generator[Any, None, Result]:
-        """Wait for the result; raises DownloadError subclasses. Cancelling the waiter does not stop the download."""
+        """Wait for the result, also over pauses of this handle. Cancelling the waiter does not stop the download.
+
+        Raises:
+            DownloadError: it failed; DownloadPaused where another process paused it or the manager was closed.
+        """
         return self._wait().__await__()
 
     async def _wait(self) -> Result:
@@ -65,47 +91,113 @@ class DownloadHandle:
             task = self._task
             try:
                 return await asyncio.shield(task)
-            except DownloadError:
-                if not self._paused_here:
+            except DownloadPaused:
+                if not self._held:
+                    self._raise_cancelled()
                     raise
-            await self._resumed.wait()
+            except asyncio.CancelledError:
+                if not task.cancelled():
+                    raise  # it is the waiter that is cancelled
+                raise DownloadPaused("the download was stopped; what it has is kept", url=self.view.url) from None
+            await self._moved.wait()
+
+    def _raise_cancelled(self) -> None:
+        if self._cancelled:
+            raise DownloadCancelled("the download was cancelled", url=self.view.url) from None
 
     async def events(self) -> AsyncIterator[DownloadEvent]:
-        """Yield DownloadEvents as they come; ends after a terminal one. Slow readers miss progress, never a state."""
-        async for event in self._run.subscribe().read():
-            yield event
+        """Yield what happens from now on, until it ends; of one that has ended, how. Pausing the handle is no end.
+
+        Slow readers miss progress, never a state.
+        """
+        mailbox = self._run.standing.subscribe()
+        try:
+            async for event in mailbox.read():
+                yield event
+        finally:
+            self._run.standing.unsubscribe(mailbox)
 
     async def pause(self) -> None:
-        """Stop transferring and keep everything; returns when the last checkpoint is committed."""
-        self._paused_here = True
-        self._resumed.clear()
+        """Stop transferring and keep everything; returns when the last checkpoint is committed.
+
+        No effect once it has ended.
+        """
+        if self._task.done():
+            return
+        self._held = True
+        self._moved.clear()
         self._run.control.pause()
         await asyncio.wait({self._task})
+        if self.view.state is not State.PAUSED:
+            self._let_go()  # it came to its end before it could be paused
 
     async def resume(self) -> None:
-        """Go on after ``pause``; does nothing while it runs."""
-        if not self._task.done():
-            return
-        self._paused_here = False
-        self._run = self._keeper.again(self._run)
-        self._task = asyncio.create_task(self._keeper.execute(self._run))
-        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        self._resumed.set()
+        """Go on after ``pause``, a failure or a cancellation; no effect while it runs or once it is complete."""
+        self._restart()
 
     async def cancel(self, *, delete_part: bool = False) -> None:
-        """Stop for good; the part file stays unless ``delete_part``. Awaiting the handle raises DownloadCancelled."""
-        self._paused_here = False
-        self._run.control.cancel()
-        self._resumed.set()
-        await asyncio.wait({self._task})
-        if delete_part:
+        """Stop for good; the part file stays unless ``delete_part``. Awaiting the handle raises DownloadCancelled.
+
+        No effect once it is complete.
+        """
+        if not self._task.done():
+            self._run.control.cancel()
+            await asyncio.wait({self._task})
+        elif self.view.state not in {State.COMPLETE, State.CANCELLED}:
+            await self._keeper.abandon(self.download_id)
+            self._run.standing.become(State.CANCELLED)
+            self._cancelled = True
+        self._let_go()
+        if delete_part and self.view.state is State.CANCELLED:
             await self._keeper.delete_part(self._run.session.dest)
 
     def retry_now(self) -> None:
-        """End a wait at once, with a fresh retry budget."""
-        self._run.control.retry_now()
+        """End a wait at once, or begin again after a failure; each with a fresh retry budget."""
+        if self._task.done():
+            self._restart()
+        else:
+            self._run.control.retry_now()
+
+    # -- for its manager -----------------------------------------------------------------------------------------------
+
+    def operation_event(self, event: OperationEvent) -> None:
+        """Take the supervisor's news."""
+        self._run.operation_event(event)
+
+    def relink(self, url: str) -> None:
+        """Use another link from the next request on."""
+        self._run.relink(url)
 
     async def stop(self) -> None:
         """Stop as at the end of the program: everything received is kept, and the next one may continue it."""
         self._task.cancel()
         await asyncio.wait({self._task})
+        self._let_go()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _execute(self) -> None:
+        self._task = asyncio.create_task(self._keeper.execute(self._run), name=f"download {self.download_id}")
+        self._task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[Result]) -> None:
+        # A failure nobody awaits is still in the store, the events and the log.
+        if not task.cancelled():
+            task.exception()
+        if not self._held:
+            self._run.standing.close()
+
+    def _restart(self) -> None:
+        if not self._task.done() or self.view.state is State.COMPLETE:
+            return
+        self._cancelled = False
+        self._run = self._keeper.again(self._run)
+        self._execute()
+        self._held = False
+        self._moved.set()
+
+    def _let_go(self) -> None:
+        self._held = False
+        self._moved.set()
+        if self._task.done():
+            self._run.standing.close()

@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
-from resumable.events import TERMINAL_EVENTS, DownloadEvent, EventName
+from resumable.events import LOSSY, DownloadEvent
 
-_LOSSY: Final = frozenset({EventName.PROGRESS, EventName.INTERRUPTED})
 _MOST_KEPT: Final = 1000
 
 
@@ -26,7 +25,7 @@ class Mailbox:
 
     def put(self, event: DownloadEvent) -> None:
         """Add an event; a newer lossy one takes the place of the one before it."""
-        if event.event in _LOSSY and self._events and self._events[-1].event is event.event:
+        if event.event in LOSSY and self._events and self._events[-1].event is event.event:
             self._events.pop()
         self._events.append(event)
         self._news.set()
@@ -37,13 +36,10 @@ class Mailbox:
         self._news.set()
 
     async def read(self) -> AsyncIterator[DownloadEvent]:
-        """Yield events as they come; ends after a terminal one or when closed."""
+        """Yield events as they come; ends when closed and empty."""
         while True:
             while self._events:
-                event = self._events.popleft()
-                yield event
-                if event.event in TERMINAL_EVENTS:
-                    return
+                yield self._events.popleft()
             if self._closed:
                 return
             self._news.clear()

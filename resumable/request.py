@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from resumable.digests import parse_sha256
 from resumable.errors import DestinationError
 from resumable.linkstore import Links
-from resumable.model import DownloadRequest, Options
+from resumable.model import DownloadRequest, Durability, Options
 from resumable.redact import has_secret, redact_url
 from resumable.rows import DownloadRow
 
@@ -148,7 +148,7 @@ def id_of(key: str) -> str:
     return "d" + hashlib.sha256(key.encode()).hexdigest()[:10]
 
 
-def stored_request(request: DownloadRequest) -> dict[str, Any]:
+def stored_request(request: DownloadRequest, *, priority: int = 0) -> dict[str, Any]:
     """Return what the database keeps: JSON-safe and without secrets."""
     secrets = any(has_secret(link) for link in (request.url, *request.mirrors)) or bool(request.headers)
     return {
@@ -158,8 +158,10 @@ def stored_request(request: DownloadRequest) -> dict[str, Any]:
         "project": request.project,
         "filename": request.filename,
         "has_secrets": secrets,
+        "priority": priority,
         "limit_rate": request.options.limit_rate,
-        "connections": request.options.connections,
+        "max_bytes": request.options.max_bytes,
+        "durability": request.options.durability.value,
     }
 
 
@@ -178,7 +180,12 @@ def request_of(row: DownloadRow, links: Links | None, options: Options) -> Downl
         headers=links.headers,
         sha256=stored.get("sha256"),
         project=str(stored.get("project", "")),
-        options=options,
+        options=replace(
+            options,
+            limit_rate=options.limit_rate or stored.get("limit_rate"),
+            max_bytes=options.max_bytes or stored.get("max_bytes"),
+            durability=Durability(stored.get("durability", options.durability)),
+        ),
     )
 
 

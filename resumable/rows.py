@@ -22,17 +22,18 @@ __all__ = [
     "DOWNLOADS",
     "DownloadRow",
     "FileRow",
+    "claimed_bytes",
     "downloads",
     "put_download",
     "put_file",
     "read_download",
     "read_file",
-    "receipts",
 ]
 
 DOWNLOADS: Final = Schema("downloads", (files("resumable").joinpath("schema.sql").read_text("utf-8"),))
 
-COMPANIONS: Final = tuple((table, "download_id") for table in ("downloads", "download_chunks", "download_files"))
+_TABLES: Final = ("downloads", "download_chunks", "download_files", "download_views")
+COMPANIONS: Final = tuple((table, "download_id") for table in _TABLES)
 """What is forgotten together with an operation."""
 
 _DOWNLOAD = "download_id, directory, filename, named_by, request, representation, chunk_size, crc"
@@ -124,6 +125,12 @@ def _download(cells: Sequence[Any]) -> DownloadRow:
     )
 
 
+def claimed_bytes(conn: sqlite3.Connection, download_id: str) -> int:
+    """Return the bytes that the checkpoints of an unfinished download vouch for."""
+    query = "SELECT COALESCE(SUM(length), 0) FROM download_chunks WHERE download_id = ?"
+    return int(conn.execute(query, (download_id,)).fetchone()[0])
+
+
 def put_file(conn: sqlite3.Connection, row: FileRow) -> None:
     """Insert or replace the receipt."""
     cells = (
@@ -147,13 +154,6 @@ def read_file(conn: sqlite3.Connection, column: str, value: str) -> FileRow | No
     query = f"SELECT {_FILE} FROM download_files WHERE {column} = ? ORDER BY finished_at DESC LIMIT 1"  # noqa: S608
     cells = conn.execute(query, (value,)).fetchone()
     return _file(cells) if cells is not None and intact(cells) else None
-
-
-def receipts(conn: sqlite3.Connection) -> Iterator[FileRow]:
-    """Yield every intact receipt."""
-    for cells in conn.execute(f"SELECT {_FILE} FROM download_files"):  # noqa: S608
-        if intact(cells):
-            yield _file(cells)
 
 
 def _file(cells: Sequence[Any]) -> FileRow:

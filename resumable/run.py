@@ -1,4 +1,4 @@
-"""One download in this process: it joins engine and supervisor, and tells what happens as views and events."""
+"""One download in this process: it joins engine and supervisor."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from recovery.clock import Clock
 from recovery.events import OperationEvent
-from recovery.journal import JsonValue, Operation, OperationSpec
+from recovery.journal import JsonValue, OperationSpec
 from recovery.policy import RetryPolicy
 from recovery.states import State
 from recovery.supervisor import (
     Attempt,
     Control,
+    CrashLooping,
+    DeadlineExceeded,
+    Fenced,
     LeaseHeld,
     OperationCancelled,
     OperationDeferred,
@@ -23,35 +25,38 @@ from recovery.supervisor import (
     Supervisor,
 )
 from resumable.audit import audit
+from resumable.catalog import Catalog
 from resumable.checkpoints import SqliteCheckpoints
 from resumable.engine import Engine, Published
 from resumable.errors import (
+    CrashLoop,
+    DigestMismatch,
     DiskFull,
     DownloadCancelled,
     DownloadDeferred,
     DownloadElsewhere,
     DownloadError,
     DownloadPaused,
+    LeaseLost,
+    OutOfTime,
 )
-from resumable.events import DownloadEvent, DownloadView, EventName
+from resumable.events import EventName
 from resumable.filename import numbered
 from resumable.hashing import FollowBehind
-from resumable.linkstore import LinkStore
-from resumable.mailbox import Mailbox
+from resumable.joining import follow
+from resumable.merging import Known
 from resumable.model import Checkpoint, DownloadRequest, Result
 from resumable.partfile import DiskPartFile
 from resumable.ports import PartFile, Transport
 from resumable.redact import redact_url
 from resumable.session import Adapters, Audited, Session
-from resumable.slots import Slots
 from resumable.source import Source
-from resumable.speed import SpeedMeter, seconds_left
+from resumable.standing import Standing
 from resumable.throttle import RateLimit, combined
 from resumable.verdicts import disk_full_now
 from resumable.verify import There
-from resumable.views import actions_for, after_operation_event
 
-_FOLLOW_S: Final = 0.25
+__all__ = ["Run", "Shared"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,25 +66,22 @@ class Shared:
     clock: Clock
     transport: Transport
     store: SqliteCheckpoints
-    links: LinkStore
+    catalog: Catalog
     supervisor: Supervisor
-    operation: Callable[[str], Awaitable[Operation | None]]
     policy: RetryPolicy
-    slots: Slots
     rate_limit: RateLimit | None
-    emit: Callable[[DownloadEvent], None]
     follow: bool = True
 
 
 class Run:
-    """Runs one download and remembers how it stands."""
+    """Runs one download once, from the claim of its lease to its end; pausing ends it, resuming makes another."""
 
     def __init__(
         self,
         shared: Shared,
         request: DownloadRequest,
+        standing: Standing,
         *,
-        download_id: str,
         key: str,
         refresh_url: Callable[[], Awaitable[str]] | None = None,
         priority: int = 0,
@@ -89,83 +91,110 @@ class Run:
         """Prepare; ``filename`` is a name that a former run learned from the origin, ``args`` go into the row."""
         self._shared = shared
         self.request = request
+        self.standing = standing
         self.key = key
         self.control = Control()
         self.priority = priority
         self.args = args or {}
-        self.mailboxes: list[Mailbox] = []
-        self._speed = SpeedMeter()
-        self._started = shared.clock.monotonic()
-        self._refresh_url = refresh_url
+        self.refresh_url = refresh_url
         self._engine: Engine | None = None
         self._attempts = 0
         self.claimed_bytes: int | None = None
         """What former runs' checkpoints vouch for."""
-        sources = [Source(request.url, request.headers, refresh_url)]
-        sources += [Source(mirror, request.headers) for mirror in request.mirrors]
-        self.session = Session(download_id, request, sources, request.filename or filename)
-        now = shared.clock.time()
-        self.view = DownloadView(
-            download_id=download_id,
-            project_id=request.project,
-            url=redact_url(request.url),
-            dest=str(self.session.dest or request.directory),
-            filename=self.session.filename or "",
-            max_attempts=shared.policy.max_attempts,
-            max_no_progress=shared.policy.max_no_progress,
-            actions=actions_for(State.QUEUED),
-            created_at=now,
-            updated_at=now,
-        )
+        self._filename = filename
+        self.session = self._new_session()
+        standing.begin()
 
-    # -- running -------------------------------------------------------------------------------------------------
+    @property
+    def download_id(self) -> str:
+        """The id that the store, the events and the command line use."""
+        return self.session.download_id
+
+    def take_up(self, known: Known) -> None:
+        """Begin where former runs ended, as far as the store knows them."""
+        self.claimed_bytes = 0 if self.request.options.restart else known.claimed
+        if known.row is not None and self.session.filename is None:
+            self.session.filename = known.row.filename
+        self.standing.take_up(known.seen, claimed=self.claimed_bytes, created_at=known.created_at)
+        self.session.breaks.extend(self.standing.view.breaks)
+
+    def relink(self, url: str) -> None:
+        """Use another link from the next request on."""
+        self.request = replace(self.request, url=url)
+        self.session.sources[0].relink(url)
+        self.standing.view = replace(self.standing.view, url=redact_url(url))
+
+    # -- running -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> Result:
         """Return the result; raises DownloadError subclasses. Cancelling it keeps everything received."""
-        self._tell(EventName.QUEUED)
+        url = self.standing.view.url
         try:
-            async with self._shared.slots.slot(self.priority):
-                return await self._supervised()
+            return await self._to_the_end()
         except OperationPaused as error:
-            raise DownloadPaused("the download was paused; what it has is kept", url=self.view.url) from error
+            raise DownloadPaused("the download was paused; what it has is kept", url=url) from error
         except OperationCancelled as error:
-            raise DownloadCancelled("the download was cancelled", url=self.view.url) from error
+            raise DownloadCancelled("the download was cancelled", url=url) from error
         except OperationDeferred as error:
-            raise DownloadDeferred(error.next_at, url=self.view.url) from error
+            raise self._booked(DownloadDeferred(error.next_at, url=url)) from error
+        except DeadlineExceeded as error:
+            raise self._booked(OutOfTime("the download was not done in the time it was given", url=url)) from error
+        except CrashLooping as error:
+            message = "the program died three times in a row while it ran this download, so it was not begun again"
+            raise self._booked(CrashLoop(message, url=url)) from error
         except DownloadError as error:
-            error.attempts = self._attempts
-            error.bytes_kept = self.session.durable
-            error.verdict = self.control.verdict
+            self._booked(error)
             raise
         finally:
             await self._close()
 
-    async def _close(self) -> None:
-        if self._engine is not None:
-            closing = asyncio.ensure_future(self._engine.close())
-            try:
-                await asyncio.shield(closing)
-            except asyncio.CancelledError:
-                if not closing.done():
-                    await asyncio.wait({closing})
-                raise
-        for mailbox in self.mailboxes:
-            mailbox.close()
+    def _booked(self, error: DownloadError) -> DownloadError:
+        """Return the exception with what is known at the end."""
+        if error.verdict is None:
+            error.verdict = self.control.verdict
+            error.attempts = self._attempts
+            error.bytes_kept = self.standing.view.bytes_done
+        return error
 
-    async def _supervised(self) -> Result:
+    async def _close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        closing = asyncio.ensure_future(engine.close())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            if not closing.done():
+                await asyncio.wait({closing})
+            raise
+
+    async def _to_the_end(self) -> Result:
+        """Run it, or follow whoever does, until there is a result."""
+        shared = self._shared
         while True:
             try:
-                published = await self._shared.supervisor.run(
-                    self._spec(), self._attempt, control=self.control, host=self._host()
+                published = await shared.supervisor.run(
+                    self._spec(), self._attempt, control=self.control, host=self._host(), priority=self.priority
                 )
             except LeaseHeld as held:
-                if not self._shared.follow:
-                    raise DownloadElsewhere(held.operation.operation_id, url=self.view.url) from held
-                result = await self._follow(held.operation)
-                if result is not None:
-                    return result
+                if not shared.follow:
+                    raise DownloadElsewhere(self.download_id, url=self.standing.view.url) from held
+            except (LeaseLost, Fenced):
+                # It was taken over while this process was silent: its books are the other one's now.
+                await self._close()
+                self.session = self._new_session()
             else:
                 return self._result(published)
+            result = await follow(shared.catalog, self.standing, self.control, shared.clock)
+            if result is not None:
+                return result
+            self.take_up(await shared.catalog.known(self.download_id))
+
+    def _new_session(self) -> Session:
+        request = self.request
+        sources = [Source(request.url, request.headers, self.refresh_url)]
+        sources += [Source(mirror, request.headers) for mirror in request.mirrors]
+        return Session(self.standing.view.download_id, request, sources, request.filename or self._filename)
 
     def _host(self) -> Callable[[], str] | None:
         """Return what names the origin in use, whose gate is asked before each attempt; none where nothing is retried:
@@ -176,41 +205,52 @@ class Run:
         return lambda: self.session.source.origin
 
     def _spec(self) -> OperationSpec:
+        view = self.standing.view
         return OperationSpec(
             kind="download",
             key=self.key,
-            operation_id=self.session.download_id,
+            operation_id=self.download_id,
             project=self.request.project,
-            title=self.view.filename or self.view.url,
+            title=view.filename or view.url,
             policy=self._shared.policy,
             progress_done=self.claimed_bytes,
             args=self.args,
         )
 
     async def _attempt(self, attempt: Attempt) -> Published:
+        standing, session = self.standing, self.session
         self._attempts = attempt.number
+        standing.generation = attempt.generation
+        standing.view = replace(
+            standing.view, attempts=attempt.number, attempt=max(standing.view.attempt, attempt.number)
+        )
         if self._engine is None:
-            self._engine = Engine(self.session, self._adapters())
-        self._tell(EventName.STARTED)
+            self._engine = Engine(session, self._adapters())
+        standing.tell(EventName.STARTED)
         try:
             published = await self._engine.attempt(
-                attempt.generation, lambda durable: attempt.progress(durable, self.session.complete_length)
+                attempt.generation, lambda durable: attempt.progress(durable, session.complete_length)
             )
         except DiskFull as error:
             if not self.request.options.wait_for_space:
                 error.recovery_hint = disk_full_now(error)
             raise
+        except DigestMismatch as error:
+            if error.kept:  # set aside: nothing is left to continue from
+                standing.view = replace(standing.view, bytes_done=0, bytes_resumed=0)
+            raise
         finally:
-            self._refresh()
-        self.view = replace(
-            self.view, sha256=published.sha256, verified_by=published.verified_by, dest=str(published.path)
+            standing.refresh(session)
+        standing.view = replace(
+            standing.view, sha256=published.sha256, verified_by=published.verified_by, dest=str(published.path)
         )
         return published
 
     def found(self, there: There) -> Result:
         """Return the result of a download that needs no transfer."""
-        self.view = replace(
-            self.view,
+        standing = self.standing
+        standing.view = replace(
+            standing.view,
             state=State.COMPLETE,
             dest=str(there.path),
             filename=there.path.name,
@@ -218,11 +258,10 @@ class Run:
             bytes_total=there.size,
             sha256=there.sha256,
             verified_by=there.verified_by,
+            error=None,
             actions=(),
         )
-        self._tell(EventName.COMPLETED, there.note)
-        for mailbox in self.mailboxes:
-            mailbox.close()
+        standing.tell(EventName.COMPLETED, there.note)
         return Result(
             path=there.path,
             size=there.size,
@@ -230,9 +269,9 @@ class Run:
             bytes_resumed=there.size,
             bytes_received=0,
             attempts=0,
-            elapsed=self._shared.clock.monotonic() - self._started,
+            elapsed=standing.elapsed,
             verified_by=there.verified_by,
-            download_id=self.session.download_id,
+            download_id=self.download_id,
         )
 
     def _result(self, published: Published) -> Result:
@@ -241,16 +280,20 @@ class Run:
             path=published.path,
             size=published.size,
             sha256=published.sha256,
-            bytes_resumed=min(self.view.bytes_resumed, published.size),
+            bytes_resumed=min(self.standing.view.bytes_resumed, published.size),
             bytes_received=session.received,
             attempts=self._attempts,
-            elapsed=self._shared.clock.monotonic() - self._started,
+            elapsed=self.standing.elapsed,
             verified_by=published.verified_by,
             download_id=session.download_id,
             warnings=tuple(session.warnings),
         )
 
-    # -- adapters ---------------------------------------------------------------------------------------------------
+    def operation_event(self, event: OperationEvent) -> None:
+        """Take the supervisor's news."""
+        self.standing.operation_event(event, self.session, max_no_progress=self._shared.policy.max_no_progress)
+
+    # -- adapters ------------------------------------------------------------------------------------------------------
 
     def _adapters(self) -> Adapters:
         shared = self._shared
@@ -265,131 +308,12 @@ class Run:
             follow=FollowBehind,
             choose_name=self._choose_name,
             throttle=combined(own, shared.rate_limit),
-            notify=self._notify,
+            notify=lambda name, message: self.standing.engine_event(name, message, self.session),
         )
 
     async def _choose_name(self, suggested: str) -> str:
         """Return ``suggested`` or a numbered form of it that no file, finished or not, has."""
         return await asyncio.to_thread(_free_name, self.request.directory, suggested)
-
-    # -- telling ----------------------------------------------------------------------------------------------------
-
-    def subscribe(self) -> Mailbox:
-        """Return a new mailbox that gets every event from now on."""
-        mailbox = Mailbox()
-        self.mailboxes.append(mailbox)
-        return mailbox
-
-    def operation_event(self, event: OperationEvent) -> None:
-        """Take the supervisor's news."""
-        previous = self.view.state
-        self.view = after_operation_event(self.view, event, max_no_progress=self._shared.policy.max_no_progress)
-        if event.error is not None and event.state in {State.WAITING, State.PARKED, State.FAILED}:
-            self.session.breaks.append(self.session.durable)
-        self._refresh()
-        name = _EVENT_OF.get(event.state)
-        if name is not None and (event.state is not previous or event.state is State.WAITING):
-            self._tell(name, self.view.error.message if self.view.error is not None else "")
-
-    def _notify(self, name: EventName, message: str) -> None:
-        if name is EventName.WARNING:
-            self.session.warnings.append(message)
-        if name is EventName.VERIFYING:
-            self.view = replace(self.view, state=State.VERIFYING, rev=self.view.rev + 1)
-        self._refresh()
-        self._tell(name, message)
-
-    def _refresh(self) -> None:
-        """Bring the engine's numbers into the view."""
-        session, shared = self.session, self._shared
-        now = shared.clock.monotonic()
-        self._speed.sample(now, session.received)
-        rate = self._speed.rate(now, session.received) if self.view.state is State.RUNNING else 0.0
-        total = session.complete_length
-        done = session.durable
-        dest = session.dest
-        self.view = replace(
-            self.view,
-            filename=session.filename or self.view.filename,
-            dest=self.view.dest if dest is None else str(dest),
-            bytes_done=done if self.view.state is not State.COMPLETE else (total or done),
-            bytes_total=total if total is not None else self.view.bytes_total,
-            bytes_resumed=session.ledger.resumed if session.ledger is not None else self.view.bytes_resumed,
-            bytes_received=session.received,
-            breaks=tuple(session.breaks),
-            speed=rate,
-            eta=seconds_left(None if total is None else max(0, total - done), rate),
-            can_resume=session.can_resume,
-            restarted=session.restarted,
-            elapsed=now - self._started,
-            attempts=self._attempts,
-            attempt=max(self.view.attempt, self._attempts),
-        )
-
-    def _tell(self, name: EventName, message: str = "") -> None:
-        now = self._shared.clock.time()
-        self.view = replace(self.view, updated_at=now, rev=self.view.rev + 1)
-        event = DownloadEvent(event=name, view=self.view, message=message, ts=now)
-        for mailbox in self.mailboxes:
-            mailbox.put(event)
-        self._shared.emit(event)
-
-    # -- somebody else runs it --------------------------------------------------------------------------------------
-
-    async def _follow(self, operation: Operation) -> Result | None:
-        """Follow the process that holds the lease; its result is ours. None when it gave up the lease unfinished."""
-        shared = self._shared
-        self._tell(EventName.WARNING, "another process is already downloading this file; following it")
-        while True:
-            current = await shared.operation(operation.operation_id)
-            if current is None:
-                return None
-            if current.state is State.COMPLETE:
-                return await self._receipt(current)
-            if not current.leased(shared.clock.time()):
-                return None
-            self.view = replace(
-                self.view, state=current.state, bytes_done=current.progress_done, bytes_total=current.progress_total
-            )
-            self._tell(EventName.PROGRESS)
-            await shared.clock.sleep(_FOLLOW_S)
-
-    async def _receipt(self, operation: Operation) -> Result | None:
-        receipt = await self._shared.store.receipt(operation.operation_id)
-        if receipt is None:
-            return None
-        self.view = replace(
-            self.view,
-            state=State.COMPLETE,
-            dest=str(receipt.path),
-            filename=receipt.path.name,
-            bytes_done=receipt.size,
-            bytes_total=receipt.size,
-            sha256=receipt.sha256,
-            verified_by=receipt.verified_by,
-        )
-        self._tell(EventName.COMPLETED)
-        return Result(
-            path=receipt.path,
-            size=receipt.size,
-            sha256=receipt.sha256,
-            bytes_resumed=0,
-            bytes_received=0,
-            attempts=operation.history.attempts,
-            elapsed=self._shared.clock.monotonic() - self._started,
-            verified_by=receipt.verified_by,
-            download_id=operation.operation_id,
-        )
-
-
-_EVENT_OF: Final = {
-    State.WAITING: EventName.WAITING,
-    State.PARKED: EventName.PARKED,
-    State.PAUSED: EventName.PAUSED,
-    State.COMPLETE: EventName.COMPLETED,
-    State.FAILED: EventName.FAILED,
-    State.CANCELLED: EventName.CANCELLED,
-}
 
 
 def _audit(

@@ -37,3 +37,14 @@ CREATE TABLE download_files (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX download_files_by_path ON download_files (path);
+
+CREATE TABLE download_views (
+  download_id TEXT NOT NULL PRIMARY KEY,
+  seq         INTEGER NOT NULL,              -- grows with every write in this table: who follows asks for what is newer
+  generation  INTEGER NOT NULL,              -- of the operation when this was written: tells what a former owner saw
+  written_at  REAL NOT NULL,                 -- epoch seconds: a sign of life of whoever runs it
+  view        TEXT NOT NULL,                 -- JSON: resumable.DownloadView, the numbers as its owner has them
+  crc         INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX download_views_by_seq ON download_views (seq);

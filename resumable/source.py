@@ -76,6 +76,12 @@ class Source:
         if response.hops:
             self.resolved = response.url
 
+    def relink(self, url: str) -> None:
+        """Use another link from the next request on."""
+        self.url = url
+        self.resolved = None
+        self.generation += 1
+
     async def renew(self, generation: int, *, durable: int) -> bool:
         """After a refusal seen under ``generation``: forget the target, or ask for a fresh link; False where neither
         is left.

@@ -12,10 +12,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from recovery.classify import Action, Category, UserAction, Verdict, status_verdict
+from recovery.lifecycle import CRASH_LOOP
 from recovery.taxonomy import machine, network, origin
 from recovery.taxonomy.codes import socket_verdict
 from resumable.errors import (
     ConnectFailed,
+    CrashLoop,
     DestinationError,
     DeviceError,
     DigestMismatch,
@@ -25,11 +27,13 @@ from resumable.errors import (
     DownloadElsewhere,
     DownloadError,
     DownloadPaused,
+    FailedElsewhere,
     Fault,
     Interrupted,
     LeaseLost,
     LengthUnverified,
     NeedsLink,
+    OutOfTime,
     PartFileBusy,
     ProtocolFault,
     RedirectRefused,
@@ -183,6 +187,9 @@ _TABLE: Final[Mapping[type[BaseException], _Row]] = {
     LeaseLost: machine.LOST_RACE,
     DownloadElsewhere: machine.LOST_RACE,
     DownloadDeferred: machine.CONTROL,
+    FailedElsewhere: lambda error: error.verdict,
+    OutOfTime: network.DEADLINE,
+    CrashLoop: CRASH_LOOP,
     DownloadPaused: machine.CONTROL,
     DownloadCancelled: machine.CONTROL,
 }

@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import Final
 
 from recovery.events import OperationEvent
+from recovery.policy import RetryPolicy
 from recovery.states import TERMINAL, State
 from recovery.verdict import Action, UserAction, Verdict
 from resumable.events import DownloadView, ErrorView
-from resumable.redact import one_line, redact_text
+from resumable.model import DownloadRequest
+from resumable.redact import one_line, redact_text, redact_url
 
 _RETRYABLE: Final = frozenset(
     {Action.RETRY, Action.RETRY_FRESH, Action.AFTER, Action.PARK, Action.RESYNC, Action.RESTART, Action.REFRESH}
@@ -66,7 +68,26 @@ def after_operation_event(view: DownloadView, event: OperationEvent, *, max_no_p
         actions=actions_for(event.state, verdict_actions),
         speed=view.speed if event.state is State.RUNNING else 0.0,
         eta=view.eta if event.state is State.RUNNING else None,
-        rev=max(view.rev + 1, event.rev),
         updated_at=event.ts,
         stale=False if event.state in TERMINAL else view.stale,
+    )
+
+
+def first_view(
+    request: DownloadRequest, *, download_id: str, filename: str | None, policy: RetryPolicy, owner: str, now: float
+) -> DownloadView:
+    """Return the view of a download of which only the request is known. ``now`` is epoch seconds."""
+    name = request.filename or filename
+    return DownloadView(
+        download_id=download_id,
+        project_id=request.project,
+        url=redact_url(request.url),
+        dest=str(request.directory if name is None else request.directory / name),
+        filename=name or "",
+        max_attempts=policy.max_attempts,
+        max_no_progress=policy.max_no_progress,
+        actions=actions_for(State.QUEUED),
+        owner=owner,
+        created_at=now,
+        updated_at=now,
     )

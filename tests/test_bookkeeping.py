@@ -1,4 +1,4 @@
-"""Ledger, speed, limits, slots, mailbox, look-ahead: the small parts around the engine."""
+"""Ledger, speed, limits, mailbox, look-ahead: the small parts around the engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from resumable.lookahead import Lookahead
 from resumable.mailbox import Mailbox
 from resumable.model import Checkpoint
 from resumable.plan import ChunkGrid
-from resumable.slots import Slots
 from resumable.speed import SpeedMeter, seconds_left
 from resumable.testing import ScriptedTransport
 from resumable.throttle import RateLimit, combined
@@ -121,54 +120,12 @@ async def test_a_rate_limit_spreads_bytes_over_time() -> None:
         RateLimit(0, clock)
 
 
-async def test_slots_go_to_the_highest_priority_first() -> None:
-    """Within one priority the order of asking counts; a waiter that gives up takes nothing with it."""
-    slots = Slots(1)
-    order: list[str] = []
-
-    async def work(name: str, priority: int) -> None:
-        async with slots.slot(priority):
-            order.append(name)
-            await asyncio.sleep(0)
-
-    async with slots.slot():
-        tasks = [asyncio.create_task(work(n, p)) for n, p in [("low", 0), ("first", 5), ("gone", 9), ("second", 5)]]
-        await asyncio.sleep(0)
-        tasks[2].cancel()
-        await asyncio.sleep(0)
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert order == ["first", "second", "low"]
-    async with asyncio.timeout(1), slots.slot():
-        pass
-    with pytest.raises(ValueError, match="at least one"):
-        Slots(0)
-
-
-async def test_a_slot_handed_to_a_cancelled_waiter_is_passed_on() -> None:
-    """Cancelled in the very moment of its turn: the slot is not lost."""
-    slots = Slots(1)
-    holder = slots.slot()
-    await holder.__aenter__()
-
-    async def wait() -> None:
-        async with slots.slot():
-            pass
-
-    waiter = asyncio.create_task(wait())
-    await asyncio.sleep(0)
-    await holder.__aexit__(None, None, None)
-    waiter.cancel()
-    await asyncio.gather(waiter, return_exceptions=True)
-    async with asyncio.timeout(1), slots.slot():
-        pass
-
-
 def _event(name: EventName, done: int = 0) -> DownloadEvent:
     return DownloadEvent(event=name, view=DownloadView(download_id="d1", bytes_done=done))
 
 
 async def test_a_slow_reader_gets_every_state_and_only_the_newest_progress() -> None:
-    """Progress is replaced by newer progress; states are all there; a terminal event ends it."""
+    """Progress is replaced by newer progress; states are all there; closing ends it once all is read."""
     mailbox = Mailbox()
     for done in range(5):
         mailbox.put(_event(EventName.PROGRESS, done))
@@ -176,7 +133,7 @@ async def test_a_slow_reader_gets_every_state_and_only_the_newest_progress() -> 
     for done in range(5, 9):
         mailbox.put(_event(EventName.PROGRESS, done))
     mailbox.put(_event(EventName.COMPLETED, 9))
-    mailbox.put(_event(EventName.PROGRESS, 10))
+    mailbox.close()
     got = [(event.event, event.view.bytes_done) async for event in mailbox.read()]
     expected = [(EventName.PROGRESS, 4), (EventName.WAITING, 0), (EventName.PROGRESS, 8), (EventName.COMPLETED, 9)]
     assert expected == got

@@ -7,8 +7,10 @@ import inspect
 import pytest
 
 import resumable.errors as errors_module
+from recovery.verdict import Action, Category, Verdict
 from resumable.errors import (
     ConnectFailed,
+    CrashLoop,
     DestinationError,
     DeviceError,
     DigestMismatch,
@@ -18,11 +20,13 @@ from resumable.errors import (
     DownloadElsewhere,
     DownloadError,
     DownloadPaused,
+    FailedElsewhere,
     Fault,
     Interrupted,
     LeaseLost,
     LengthUnverified,
     NeedsLink,
+    OutOfTime,
     PartFileBusy,
     ProtocolFault,
     RedirectRefused,
@@ -34,6 +38,14 @@ from resumable.errors import (
 from resumable.events import DownloadView, ErrorView, EventName
 from resumable_ui.exitcodes import combine, exit_code
 from resumable_ui.outcome import Outcome
+
+
+def elsewhere(category: Category) -> FailedElsewhere:
+    """Return what another process's failure of this category is here."""
+    error = FailedElsewhere("gave up")
+    error.verdict = Verdict(category=category, action=Action.FAIL, code="x", message="x")
+    return error
+
 
 CASES: list[tuple[BaseException, int]] = [
     (ConnectFailed("refused"), 3),
@@ -69,6 +81,12 @@ CASES: list[tuple[BaseException, int]] = [
     (DownloadCancelled("elsewhere"), 7),
     (LeaseLost("taken over"), 7),
     (PartFileBusy("locked"), 7),
+    (CrashLoop("dies"), 7),
+    (OutOfTime("late"), 3),
+    (elsewhere(Category.TIMEOUT), 3),
+    (elsewhere(Category.NOT_FOUND), 4),
+    (elsewhere(Category.FINAL_DIGEST), 5),
+    (elsewhere(Category.DISK_FULL), 6),
     (ZeroDivisionError("ours"), 1),
 ]
 

@@ -12,9 +12,11 @@ import aiohttp
 import pytest
 
 from recovery.classify import Action, Category, Classifier, Condition, UserAction, Verdict, status_verdict
+from recovery.taxonomy import origin
 from resumable import errors
 from resumable.errors import (
     ConnectFailed,
+    CrashLoop,
     DestinationError,
     DeviceError,
     DigestMismatch,
@@ -24,6 +26,7 @@ from resumable.errors import (
     DownloadElsewhere,
     DownloadError,
     DownloadPaused,
+    FailedElsewhere,
     Fault,
     IntegrityError,
     Interrupted,
@@ -32,6 +35,7 @@ from resumable.errors import (
     LocalError,
     NeedsLink,
     OriginError,
+    OutOfTime,
     PartFileBusy,
     ProtocolFault,
     RedirectRefused,
@@ -62,6 +66,13 @@ def caused(error: E, cause: BaseException) -> E:
 
 class AddressRefused(OSError):  # noqa: N818 - named like the one it stands for
     """Named like the transport's, which is recognised by its name."""
+
+
+def elsewhere(verdict: Verdict) -> FailedElsewhere:
+    """Return what another process's failure is here."""
+    error = FailedElsewhere("x")
+    error.verdict = verdict
+    return error
 
 
 ROWS: list[tuple[str, DownloadError, Category, Action, str]] = [
@@ -223,6 +234,9 @@ ROWS: list[tuple[str, DownloadError, Category, Action, str]] = [
     ("put off is no failure", DownloadDeferred(0.0), Category.CONTROL, Action.PROPAGATE, "stopped"),
     ("paused is no failure", DownloadPaused("x"), Category.CONTROL, Action.PROPAGATE, "stopped"),
     ("cancelled is no failure", DownloadCancelled("x"), Category.CONTROL, Action.PROPAGATE, "stopped"),
+    ("as the other process judged it", elsewhere(origin.NOT_FOUND), Category.NOT_FOUND, Action.FAIL, "not-found"),
+    ("out of time", OutOfTime("x"), Category.DEADLINE, Action.FAIL, "deadline"),
+    ("its program keeps dying", CrashLoop("x"), Category.UNKNOWN, Action.FAIL, "crash-loop"),
     ("a bare origin's fault is unknown", OriginError("x"), Category.UNKNOWN, Action.RETRY, "unexpected"),
     (
         "a bare origin's fault is judged by its cause",

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from recovery.verdict import Category
 from resumable.errors import (
+    CrashLoop,
     DownloadCancelled,
     DownloadDeferred,
     DownloadElsewhere,
     DownloadError,
     DownloadPaused,
+    FailedElsewhere,
     Fault,
     IntegrityError,
     LeaseLost,
@@ -48,6 +51,7 @@ _BY_TYPE: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (DownloadCancelled, UNFINISHED),
     (LeaseLost, UNFINISHED),  # another process has it and goes on
     (PartFileBusy, UNFINISHED),
+    (CrashLoop, UNFINISHED),
     (LocalError, MACHINE),
     (IntegrityError, DATA),
     (RepresentationChanged, DATA),
@@ -60,6 +64,35 @@ _BY_TYPE: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (OSError, MACHINE),
 )
 
+_BY_CATEGORY: Final = {
+    **dict.fromkeys(
+        (
+            Category.BAD_REQUEST,
+            Category.AUTH,
+            Category.PAYMENT,
+            Category.NOT_FOUND,
+            Category.GONE,
+            Category.CAPTIVE_PORTAL,
+            Category.NEEDS_LINK,
+        ),
+        REFUSED,
+    ),
+    **dict.fromkeys((Category.CHANGED, Category.DIGEST, Category.FINAL_DIGEST), DATA),
+    **dict.fromkeys(
+        (
+            Category.DISK_FULL,
+            Category.FILE_TOO_LARGE,
+            Category.PERMISSION,
+            Category.TRANSIENT_FILE,
+            Category.DESCRIPTORS,
+            Category.DEVICE,
+            Category.MEMORY,
+        ),
+        MACHINE,
+    ),
+}
+"""Of a failure in another process only the category is known; what is not here is the network's."""
+
 # Client errors that may pass by themselves: RFC 9110 15.5.9, 15.5.10 and 15.5.20, RFC 4918, RFC 8470, RFC 6585.
 _PASSING: Final = frozenset({408, 409, 421, 423, 425, 429})
 
@@ -68,6 +101,8 @@ def exit_code(error: BaseException) -> int:
     """Return the code for a download that ended with ``error``."""
     if isinstance(error, StatusError):
         return REFUSED if 400 <= error.status < 500 and error.status not in _PASSING else NETWORK
+    if isinstance(error, FailedElsewhere) and error.verdict is not None:
+        return _BY_CATEGORY.get(error.verdict.category, NETWORK)
     if isinstance(error, ProtocolFault) and error.fault is Fault.OVERLAP_DIFFERS:
         return DATA
     return next((code for kind, code in _BY_TYPE if isinstance(error, kind)), FAULT)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 def journal_of(manager: DownloadManager) -> Journal:
     """Return the journal of an open manager."""
-    return manager._journal  # noqa: SLF001
+    return manager.journal
 
 
 async def read(manager: DownloadManager, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -29,7 +29,7 @@ async def read(manager: DownloadManager, fn: Callable[[sqlite3.Connection], T]) 
 
 def handle_of(manager: DownloadManager, download_id: str) -> DownloadHandle | None:
     """Return the handle of a download that runs, waits or ended in this process."""
-    return manager._handles.get(download_id)  # noqa: SLF001
+    return manager.handle(download_id)
 
 
 def runs_here(manager: DownloadManager, download_id: str) -> bool:
@@ -42,7 +42,7 @@ async def go_on(manager: DownloadManager, view: DownloadView) -> None:
     """Run a download that nobody runs here, with a fresh budget where it had ended; raises DownloadError."""
     name = view.download_id
     handle = handle_of(manager, name)
-    if handle is not None and handle._paused_here:  # noqa: SLF001
+    if handle is not None and handle.held:
         await handle.resume()  # whoever awaits it goes on waiting for the same handle
         return
     if not await manager.recover([name]):

@@ -1,0 +1,147 @@
+"""The downloads this process has in hand: begins them, runs them again after a pause, writes down what was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from recovery.journal import JsonValue
+from resumable.events import DownloadEvent, DownloadView, EventName
+from resumable.handle import DownloadHandle
+from resumable.linkstore import LinkStore
+from resumable.model import DownloadRequest, Result
+from resumable.request import id_of, key_of, links_of, stored_request
+from resumable.rows import DownloadRow
+from resumable.run import Run, Shared
+from resumable.standing import Standing
+from resumable.verify import already_there
+from resumable.views import first_view
+
+__all__ = ["Roster"]
+
+
+class Roster:
+    """One handle for each download that was started here, and what the handles need of a manager."""
+
+    def __init__(
+        self, shared: Shared, links: LinkStore, *, told: Callable[[Standing, DownloadEvent | None], None]
+    ) -> None:
+        """``told`` is called with every event of every download."""
+        self._shared = shared
+        self._links = links
+        self._told = told
+        self._handles: dict[str, DownloadHandle] = {}
+
+    def start(
+        self,
+        request: DownloadRequest,
+        *,
+        refresh_url: Callable[[], Awaitable[str]] | None = None,
+        priority: int = 0,
+        key: str | None = None,
+        filename: str | None = None,
+        args: Mapping[str, JsonValue] | None = None,
+    ) -> DownloadHandle:
+        """Return the handle of a download that runs from now on, or of the one that runs for this key already."""
+        key = key or key_of(request)
+        download_id = id_of(key)
+        live = self._handles.get(download_id)
+        if live is not None and not live.ended:
+            return live
+        view = first_view(
+            request,
+            download_id=download_id,
+            filename=filename,
+            policy=self._shared.policy,
+            owner=self._shared.supervisor.owner,
+            now=self._shared.clock.time(),
+        )
+        standing = Standing(view, clock=self._shared.clock, told=self._told)
+        run = Run(
+            self._shared,
+            request,
+            standing,
+            key=key,
+            refresh_url=refresh_url,
+            priority=priority,
+            filename=filename,
+            args=args,
+        )
+        handle = DownloadHandle(run, self)
+        self._handles[download_id] = handle
+        return handle
+
+    # -- for its handles -----------------------------------------------------------------------------------------------
+
+    def again(self, run: Run) -> Run:
+        """Return a new run of the same download, for its handle."""
+        return Run(
+            self._shared,
+            run.request,
+            run.standing,
+            key=run.key,
+            refresh_url=run.refresh_url,
+            priority=run.priority,
+            filename=run.session.filename,
+            args=run.args,
+        )
+
+    async def execute(self, run: Run) -> Result:
+        """Run one download from the look at what is already there to the result, for its handle."""
+        known = await self._shared.catalog.known(run.download_id)
+        run.take_up(known)
+        run.standing.tell(EventName.QUEUED)
+        there = await already_there(run.request, known.receipt, self._shared.transport)
+        if there is not None:
+            return run.found(there)
+        await self._remember(run, known.row)
+        result = await run.run()
+        await asyncio.to_thread(self._links.drop, run.download_id)
+        return result
+
+    async def _remember(self, run: Run, former: DownloadRow | None) -> None:
+        """Write down what was asked for: the redacted form in the store, the secret half beside it."""
+        request = run.request
+        stored = stored_request(request, priority=run.priority)
+        if stored["has_secrets"]:
+            await asyncio.to_thread(self._links.put, run.download_id, links_of(request))
+        else:
+            await asyncio.to_thread(self._links.drop, run.download_id)
+        row = DownloadRow(
+            download_id=run.download_id,
+            directory=str(request.directory),
+            filename=run.session.filename,
+            named_by="caller" if request.filename is not None else "origin",
+            request=stored,
+            representation=None if former is None else former.representation,
+            chunk_size=None if former is None else former.chunk_size,
+        )
+        if former != row:
+            await self._shared.store.put(row)
+
+    async def abandon(self, download_id: str) -> None:
+        """Record that a download that does not run here is cancelled, for its handle."""
+        await self._shared.catalog.command(download_id, "cancel")
+        await asyncio.to_thread(self._links.drop, download_id)
+
+    async def delete_part(self, dest: Path | None) -> None:
+        """Delete the part file of a destination, for its handle."""
+        if dest is not None:
+            part = dest.with_name(dest.name + ".part")
+            await asyncio.to_thread(part.unlink, missing_ok=True)
+
+    # -- for its manager -----------------------------------------------------------------------------------------------
+
+    def get(self, download_id: str) -> DownloadHandle | None:
+        """Return the handle of a download, None where none was started here."""
+        return self._handles.get(download_id)
+
+    def newest(self, view: DownloadView) -> DownloadView:
+        """Return the view of a download as this process has it, if it runs here; else ``view``."""
+        handle = self._handles.get(view.download_id)
+        return handle.view if handle is not None and not handle.done else view
+
+    async def stop(self) -> None:
+        """Stop all of them as at the end of the program."""
+        await asyncio.gather(*(handle.stop() for handle in list(self._handles.values())))
