@@ -1,0 +1,135 @@
+"""What a worker does besides running tasks: it checks its settings, looks for what was lost, and closes what it opened.
+
+All of it hangs on Celery's signals. The main process of a prefork worker opens nothing, because it forks: the looking
+is done by whichever child gets the lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, signals, states
+from celery.concurrency.prefork import TaskPool as PreforkPool
+
+from recovery.celery.reconciler import LockFile, Nudge
+from recovery.celery.settings import dangers
+from recovery.celery.shutdown import announce
+from recovery.loopthread import LoopThread, PerProcess
+
+__all__ = ["CeleryOutbox", "Lifeline", "attach"]
+
+log = logging.getLogger("recovery.celery")
+
+
+class CeleryOutbox:
+    """Sends through an application; see ``reconciler.Outbox``."""
+
+    def __init__(self, app: Celery) -> None:
+        """Nothing is connected yet."""
+        self._app = app
+
+    def send(self, nudge: Nudge, message: Mapping[str, Any] | None) -> None:
+        """Send the message again under its old id, or a new one."""
+        if message is not None:
+            self._app.signature(dict(message)).apply_async(countdown=None, eta=None, retry=False)
+        else:
+            queue = next(iter(self._app.amqp.queues.consume_from), None)  # this worker's own: the state is here
+            self._app.send_task(nudge.task, kwargs=dict(nudge.kwargs), queue=queue, retry=False)
+
+    def has_ended(self, task_id: str) -> bool:
+        """Ask the result backend; one that is disabled or away knows of no end."""
+        try:
+            state = self._app.AsyncResult(task_id).state
+        except Exception:  # noqa: BLE001 - the edge to a backend that may be away or disabled
+            return False
+        return state in states.READY_STATES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifeline:
+    """What the signals of one application need to know."""
+
+    app: Celery
+    name: str
+    lock: Callable[[], Path]
+    """The lock file of the state file this worker uses."""
+    look: Callable[[], Coroutine[Any, Any, None]]
+    """Looks for lost work until it is cancelled."""
+    close: Callable[[], None]
+    """Closes what tasks have opened in this process."""
+
+
+class _Standby:
+    """A daemon thread that waits for the lock and then looks."""
+
+    def __init__(self, lifeline: Lifeline, every_s: float = 5.0) -> None:
+        self._lifeline = lifeline
+        self._every_s = every_s
+        self._over = threading.Event()
+        self._lock = LockFile(lifeline.lock())
+        self._loop: LoopThread | None = None
+        threading.Thread(target=self._run, name="recovery standby", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._taken():
+            if self._over.wait(self._every_s):
+                return
+        self._loop = LoopThread("recovery reconciler")
+        asyncio.run_coroutine_threadsafe(self._look(), self._loop.loop)
+
+    async def _look(self) -> None:
+        try:
+            await self._lifeline.look()
+        except Exception:  # the edge of its thread: tasks go on without
+            log.exception("reconciler-ended")
+
+    def _taken(self) -> bool:
+        try:
+            return self._lock.take()
+        except OSError:
+            return False  # no such folder yet
+
+    def close(self) -> None:
+        self._over.set()
+        if self._loop is not None:
+            self._loop.close()
+        self._lock.release()
+
+
+def attach(lifeline: Lifeline) -> None:
+    """Connect to Celery's signals, once for each application and name."""
+    standby = PerProcess(lambda: _Standby(lifeline))
+
+    def check(**_: Any) -> None:
+        for sentence in dangers(lifeline.app.conf):
+            log.warning(sentence)
+
+    def shutting_down(**_: Any) -> None:
+        announce()
+
+    def child_begins(**_: Any) -> None:
+        standby.get()
+
+    def worker_ready(sender: Any = None, **_: Any) -> None:
+        if not isinstance(getattr(sender, "pool", None), PreforkPool):
+            standby.get()
+
+    def ends(**_: Any) -> None:
+        taken = standby.take()
+        if taken is not None:
+            taken.close()
+        lifeline.close()
+
+    name = f"recovery:{id(lifeline.app)}:{lifeline.name}"
+    signals.worker_init.connect(check, weak=False, dispatch_uid=name)
+    signals.worker_shutting_down.connect(shutting_down, weak=False, dispatch_uid=name)
+    signals.worker_process_init.connect(child_begins, weak=False, dispatch_uid=name)
+    signals.worker_ready.connect(worker_ready, weak=False, dispatch_uid=name)
+    signals.worker_process_shutdown.connect(ends, weak=False, dispatch_uid=name)
+    signals.worker_shutdown.connect(ends, weak=False, dispatch_uid=name)

@@ -1,0 +1,210 @@
+"""Sends again what a broker or a killed worker has lost: what is due, and what nobody runs any more.
+
+The journal says what is unfinished. Every process of every worker that uses a state file could do this; a lock file
+beside it lets one of them (a lease that ends with its holder, at once). Sending too often is harmless: whoever comes
+second finds the lease held, or the work done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from recovery.celery.messages import MessageStore
+from recovery.celery.taskrun import KIND
+from recovery.clock import Clock, SystemClock
+from recovery.journal import Journal
+from recovery.records import Operation
+from recovery.states import TERMINAL, State
+from recovery.sweeper import Sweeper
+
+__all__ = [
+    "LockFile",
+    "Nudge",
+    "Outbox",
+    "Reconciler",
+    "idle_since",
+    "nudge_of",
+    "nudges_for_tasks",
+    "reconcile_forever",
+]
+
+log = logging.getLogger("recovery.celery")
+
+GRACE_S: Final = 5.0
+"""For the broker's own copy of the message to come first."""
+AGAIN_S: Final = 120.0
+"""After so long a message that changed nothing is taken for lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nudge:
+    """What is to be sent because of one operation, and since when that operation has been idle (epoch seconds)."""
+
+    operation_id: str
+    since: float
+    task_id: str | None = None
+    """Send this message again, unless Celery says that it has ended."""
+    task: str = ""
+    """Where there is no such message: send a new one for this task, with ``kwargs``. Empty: send none."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Outbox(Protocol):
+    """Where messages go. Its methods block, and are called off the event loop."""
+
+    def send(self, nudge: Nudge, message: Mapping[str, Any] | None) -> None:
+        """Send it; raises what the broker's client raises."""
+
+    def has_ended(self, task_id: str) -> bool:
+        """Return whether Celery's result backend says that this task has ended (by a hard time limit, a revoke)."""
+
+
+def idle_since(row: Operation, now: float) -> float | None:
+    """Return since when an unfinished operation could run and does not; None while there is nothing to be done."""
+    if row.leased(now):
+        return None
+    if row.state is State.QUEUED:
+        return row.updated_at
+    if row.state in {State.WAITING, State.PARKED}:
+        return None if row.next_at is None or row.next_at > now else row.next_at
+    return None  # one whose owner died is queued by the sweep before
+
+
+def nudges_for_tasks(rows: Iterable[Operation], now: float) -> list[Nudge]:
+    """Return the messages to send again for the operations that stand for tasks."""
+    found = []
+    for row in rows:
+        since = idle_since(row, now)
+        nudge = None if since is None or now - since < GRACE_S else nudge_of(row, since)
+        if nudge is not None:
+            found.append(nudge)
+    return found
+
+
+def nudge_of(row: Operation, since: float) -> Nudge | None:
+    """Return the nudge that sends a task's own message again; None for an operation that stands for no task."""
+    task_id = row.args.get("id")
+    if row.kind != KIND or not isinstance(task_id, str):
+        return None
+    return Nudge(row.operation_id, since, task_id)
+
+
+class Reconciler:
+    """Looks every few seconds, in one event loop."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        messages: MessageStore,
+        outbox: Outbox,
+        *,
+        every_s: float = 5.0,
+        clock: Clock | None = None,
+        more: Callable[[Iterable[Operation], float], list[Nudge]] = lambda _rows, _now: [],
+    ) -> None:
+        """``more`` finds what operations of other kinds want sent."""
+        self._journal = journal
+        self._messages = messages
+        self._outbox = outbox
+        self._every_s = every_s
+        self._clock = clock or SystemClock()
+        self._more = more
+        self._sweeper = Sweeper(journal, clock=self._clock)
+        self._sent: dict[str, tuple[float, float]] = {}
+        """When each operation was nudged, and for which idleness."""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except Exception:  # the edge: one look that fails (the broker is away) must not be the last one
+                log.exception("the look for lost tasks failed")
+            await self._clock.sleep(self._every_s)
+
+    async def look(self) -> list[Nudge]:
+        """Look once; return what was sent."""
+        swept = await self._sweeper.sweep()
+        now = self._clock.time()
+        rows = await self._journal.list(set(State) - TERMINAL)
+        # One that is given up because it kills its workers has to be told to whoever waits for its result.
+        condemned = [nudge_of(row, now) for row in swept.quarantined]
+        idle = [*nudges_for_tasks(rows, now), *self._more(rows, now)]
+        sent = []
+        for nudge in [*filter(None, condemned), *(nudge for nudge in idle if self._is_news(nudge, now))]:
+            if await self._send(nudge):
+                self._sent[nudge.operation_id] = (now, nudge.since)
+                sent.append(nudge)
+        alive = {row.operation_id for row in rows}
+        self._sent = {name: when for name, when in self._sent.items() if name in alive}
+        return sent
+
+    def _is_news(self, nudge: Nudge, now: float) -> bool:
+        at, since = self._sent.get(nudge.operation_id, (-AGAIN_S, -1.0))
+        return now - at >= AGAIN_S or nudge.since > max(since, at)
+
+    async def _send(self, nudge: Nudge) -> bool:
+        message = None
+        if nudge.task_id is not None:
+            message = await asyncio.to_thread(self._messages.get, nudge.task_id)
+            if message is not None and await asyncio.to_thread(self._outbox.has_ended, nudge.task_id):
+                await asyncio.to_thread(self._messages.drop, nudge.task_id)
+                message = None
+                if not nudge.task:
+                    # Everybody has been told that this task is over: keep what there is, and begin nothing by ourselves.
+                    await self._journal.set_idle_state(nudge.operation_id, State.PAUSED, now=self._clock.time())
+        if message is None and not nudge.task:
+            return False
+        await asyncio.to_thread(self._outbox.send, nudge, message)
+        log.info("nudged", extra={"operation_id": nudge.operation_id})
+        return True
+
+
+class LockFile:
+    """A lock that one process of a machine has, until it ends or lets go. Blocking, but never waiting."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is opened yet."""
+        self._path = path
+        self._descriptor = -1
+
+    def take(self) -> bool:
+        """Return whether this process has it now."""
+        if self._descriptor >= 0:
+            return True
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let go."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+async def reconcile_forever(
+    state: Path,
+    open_journal: Callable[[AsyncExitStack], Awaitable[Journal]],
+    make: Callable[[Journal], Reconciler],
+    *,
+    every_s: float,
+) -> None:
+    """Open the state file, once there is one, and look until cancelled."""
+    while not await asyncio.to_thread(state.exists):  # noqa: ASYNC110 - other processes make it
+        await asyncio.sleep(every_s)
+    async with AsyncExitStack() as stack:
+        await make(await open_journal(stack)).run()

@@ -1,0 +1,348 @@
+"""One run of a task's body as a durable operation: claimed, kept alive, put down, and how it ended.
+
+A Celery message is only a nudge: "run this operation if you can have it". Whether it may run, how often it failed and
+when it is due stands in the journal, so a message that comes twice, late or never changes nothing but the time. Nothing
+here knows Celery: ``worker.py`` turns an ending into what a Celery worker understands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from recovery.celery.messages import MessageStore
+from recovery.classify import Classifier
+from recovery.clock import Clock
+from recovery.control import Attempt, Control
+from recovery.endings import (
+    CrashLooping,
+    LeaseHeld,
+    OperationCancelled,
+    OperationDeferred,
+    OperationEnded,
+    OperationPaused,
+)
+from recovery.journal import Journal
+from recovery.lifecycle import CRASH_LOOP, Fenced
+from recovery.loopthread import CallerSide
+from recovery.policy import RetryPolicy
+from recovery.records import Operation, OperationSpec
+from recovery.states import TERMINAL, State
+from recovery.supervisor import Supervisor
+from recovery.verdict import Action, Category, Rule, Verdict
+
+__all__ = [
+    "KIND",
+    "LEASE_S",
+    "NO_RETRIES",
+    "Ending",
+    "GiveWay",
+    "How",
+    "Judged",
+    "SlotFreed",
+    "StopReason",
+    "TaskCall",
+    "TaskRun",
+    "TaskRunner",
+    "current_run",
+]
+
+log = logging.getLogger("recovery.celery")
+
+KIND: Final = "task"
+"""Of the operations that stand for Celery messages."""
+
+LEASE_S: Final = 15.0
+_TELL_S: Final = 1.0
+"""How often progress is written into the row: a task that is killed again and again but gets on is no crash loop."""
+
+NO_RETRIES: Final = RetryPolicy(max_no_progress=1, max_attempts=1 << 30, deadline_s=None, base=0.0, cap=0.0)
+"""Of bodies that recover by themselves: their failures end the task, and a wait is exactly as long as they say."""
+
+current_run: ContextVar[TaskRun | None] = ContextVar("recovery-task-run", default=None)
+
+
+class StopReason(StrEnum):
+    """Why a run is put down before its end."""
+
+    SHUTDOWN = "shutdown"  # of the worker: another one goes on
+    SOFT_LIMIT = "soft-limit"
+    PERSON = "person"  # paused what the task waits for
+    INTERRUPTED = "interrupted"  # revoked, or the process is being ended
+
+
+class How(StrEnum):
+    """How a run ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    DEFERRED = "deferred"  # the next attempt has a time, and the slot is free until then
+    ATTACHED = "attached"  # another task has the operation
+    DUPLICATE = "duplicate"  # another copy of this message has it, or had it
+    PAUSED = "paused"
+    QUEUED = "queued"  # put down, and eligible
+    CANCELLED = "cancelled"
+    LOST = "lost"  # the lease went to somebody else while it ran
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What became of a run. ``next_at``: seconds since the epoch."""
+
+    how: How
+    value: Any = None
+    error: BaseException | None = None
+    operation_id: str = ""
+    next_at: float = 0.0
+    reason: StopReason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCall:
+    """One message, as plain values."""
+
+    name: str
+    task_id: str
+    key: str | None = None
+    """What makes two messages the same operation; None: nothing but the id of the message does."""
+    policy: RetryPolicy | None = None
+    """Of the body's own failures; None: they end the task."""
+    classify: Rule | None = None
+    """The body's own opinion on its failures; only with a policy."""
+    message: Mapping[str, Any] = field(default_factory=dict)
+    """How to send it again; empty where there is nothing to be sent (eager calls)."""
+    is_known: Callable[[], bool] = lambda: True
+    """Whether Celery has the result of this message, or nobody wants it; asked in the task's thread when the operation
+    has ended but the message came again: its process may have died between the two."""
+    again: bool = False
+    """Whether the body may run again under the id of a message that has ended: several operations of one task."""
+
+
+class GiveWay(Exception):  # noqa: N818 - says what a body does
+    """Raised out of a body that has nothing to do before ``next_at``: its slot is better used by another task."""
+
+    def __init__(self, next_at: float, wait_s: float, *, verdict: Verdict | None = None, detail: str = "") -> None:
+        """``next_at`` is seconds since the epoch, ``wait_s`` the same from now; ``verdict`` says what is waited for."""
+        super().__init__(detail or "waits for its next attempt")
+        self.next_at = next_at
+        self.recovery_hint = Verdict(
+            category=Category.UNKNOWN if verdict is None else verdict.category,
+            action=Action.AFTER,
+            code="gives-way" if verdict is None else verdict.code,
+            message="Waits, and lets other tasks run." if verdict is None else verdict.message,
+            retry_after_s=max(0.0, wait_s),
+        )
+
+
+class SlotFreed(BaseException):
+    """Leads out of a synchronous body that gives its slot back; no Exception, so that no handler there stops it."""
+
+
+class Judged(Exception):  # noqa: N818 - names what happened
+    """A body's failure with a verdict that is not the classifier's own; ``__cause__`` is the failure."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        """Keep the verdict."""
+        super().__init__(verdict.message)
+        self.recovery_hint = verdict
+
+
+class TaskRun:
+    """A task that runs, as its body sees it; to be used in the event loop."""
+
+    def __init__(self, call: TaskCall) -> None:
+        """Nothing happens yet; this may be called in any thread."""
+        self.call = call
+        self.side: CallerSide
+        """The task's own thread."""
+        self.control = Control()
+        self.attempt: Attempt | None = None
+        self.reason: StopReason | None = None
+        self.body: asyncio.Task[Any] | None = None
+        """An asynchronous body; None for one that runs in the task's thread."""
+        self.gives_way: GiveWay | None = None
+        """Set before the body is led out (cancelled, or by SlotFreed) because it has nothing to do for a while."""
+        self.interruption: BaseException | None = None
+        """What was raised in the task's thread while a synchronous body ran there."""
+        self.on_shutdown: Callable[[], None] | None = None
+        """Called when the worker begins to shut down warmly; None: it finishes, as Celery promises."""
+        self._journal: Journal
+        self._clock: Clock
+        self._told_at = -_TELL_S
+        self._telling: asyncio.Task[bool] | None = None
+
+    def attach(self, side: CallerSide, journal: Journal, clock: Clock) -> None:
+        """Say where it runs; the runner does this."""
+        self.side, self._journal, self._clock = side, journal, clock
+
+    @property
+    def operation_id(self) -> str:
+        """The id of the task's own operation, empty before its first attempt."""
+        return "" if self.attempt is None else self.attempt.operation_id
+
+    @property
+    def progressed(self) -> bool:
+        """Whether durable work was added in this attempt."""
+        return self.attempt is not None and self.attempt.progressed
+
+    def give_way(self, way: GiveWay) -> None:
+        """Lead an asynchronous body out at its ``await``; a synchronous one has to raise SlotFreed after this."""
+        self.gives_way = way
+        if self.body is not None:
+            self.body.cancel()
+
+    def stop(self, reason: StopReason) -> None:
+        """Put the body down and record why; the first reason counts."""
+        if self.reason is None:
+            self.reason = reason
+        self.control.pause()
+
+    def progress(self, done: int, total: int | None) -> None:
+        """Report durable units; written into the row once a second."""
+        attempt = self.attempt
+        if attempt is None:
+            return
+        attempt.progress(done, total)
+        now = self._clock.monotonic()
+        if now - self._told_at < _TELL_S or (self._telling is not None and not self._telling.done()):
+            return
+        self._told_at = now
+        self._telling = asyncio.get_running_loop().create_task(self._tell(attempt))
+
+    async def _tell(self, attempt: Attempt) -> bool:
+        try:
+            return await self._journal.renew(
+                attempt.operation_id,
+                attempt.generation,
+                ttl_s=LEASE_S,
+                now=self._clock.time(),
+                progress=(attempt.done, attempt.total),
+            )
+        except Exception as exc:  # noqa: BLE001 - the edge: whatever ails the store, the task goes on
+            log.warning("progress-not-recorded", extra={"error": type(exc).__name__})
+            return False
+
+
+class TaskRunner:
+    """Runs bodies in one event loop on one journal."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        supervisor: Supervisor,
+        messages: MessageStore,
+        *,
+        clock: Clock,
+        classifier: Classifier,
+        is_control: Callable[[BaseException], bool],
+    ) -> None:
+        """``is_control`` knows the exceptions with which a body talks to Celery, which are no failures."""
+        self._journal = journal
+        self._supervisor = supervisor
+        self._messages = messages
+        self._clock = clock
+        self._classifier = classifier
+        self._is_control = is_control
+        self.running: set[TaskRun] = set()
+
+    async def run(self, run: TaskRun, side: CallerSide, body: Callable[[TaskRun], Awaitable[Any]]) -> Ending:
+        """Run a body to its end, or to the point where it is put down. Raises only what is a fault of our own."""
+        call = run.call
+        run.attach(side, self._journal, self._clock)
+        key = f"{call.name}:{call.key or call.task_id}"
+        if not call.again:
+            former = await self._journal.find(KIND, key)
+            over = former is not None and former.state in TERMINAL and former.args.get("id") == call.task_id
+            if former is not None and over and await side.call(call.is_known):
+                return Ending(how=How.DUPLICATE, operation_id=former.operation_id)
+            if former is not None and over and former.code == CRASH_LOOP.code:
+                return Ending(how=How.FAILED, error=CrashLooping(former), operation_id=former.operation_id)
+        kept = bool(call.message) and await asyncio.to_thread(self._messages.put, call.task_id, call.message)
+        spec = OperationSpec(
+            kind=KIND,
+            key=key,
+            title=call.name,
+            policy=NO_RETRIES if call.policy is None else replace(call.policy, max_attempts=1 << 30),
+            args={"task": call.name, "id": call.task_id, "message": kept},
+        )
+        self.running.add(run)
+        token = current_run.set(run)
+        try:
+            ending = await self._supervised(run, spec, body)
+        finally:
+            current_run.reset(token)
+            self.running.discard(run)
+        if ending.how is How.PAUSED:
+            ending = await self._put_down(run, ending)
+        if kept and (ending.how in _ENDED or ending.reason is StopReason.INTERRUPTED):
+            await asyncio.to_thread(self._messages.drop, call.task_id)
+        return ending
+
+    async def _supervised(self, run: TaskRun, spec: OperationSpec, body: Callable[[TaskRun], Awaitable[Any]]) -> Ending:
+        async def attempt(attempt: Attempt) -> Any:
+            run.attempt = attempt
+            try:
+                return await body(run)
+            except GiveWay:
+                raise
+            except Exception as exc:
+                verdict = None if self._is_control(exc) else self._verdict(run.call, exc)
+                if verdict is None:
+                    raise
+                raise Judged(verdict) from exc
+
+        try:
+            value = await self._supervisor.run(spec, attempt, control=run.control)
+        except OperationEnded as ended:
+            return _ended(run, ended)
+        except Fenced as fenced:
+            return Ending(how=How.LOST, operation_id=fenced.operation_id)
+        except Judged as judged:
+            return Ending(how=How.FAILED, error=judged.__cause__, operation_id=run.operation_id)
+        except asyncio.CancelledError:
+            return Ending(how=How.PAUSED, operation_id=run.operation_id)
+        except Exception as exc:  # noqa: BLE001 - the edge: it is raised again in the task's own thread
+            return Ending(how=How.FAILED, error=exc, operation_id=run.operation_id)
+        return Ending(how=How.DONE, value=value, operation_id=run.operation_id)
+
+    def _verdict(self, call: TaskCall, exc: Exception) -> Verdict | None:
+        """Return what is to be said of a failure in place of the supervisor's classifier, None: nothing."""
+        if call.policy is None:
+            verdict = self._classifier.classify(exc)
+            return replace(verdict, action=Action.FAIL, retry_after_s=None, condition=None, limit=None)
+        return None if call.classify is None else call.classify(exc)
+
+    async def _put_down(self, run: TaskRun, ending: Ending) -> Ending:
+        """Make it eligible again, unless it was stopped for good or somebody has to act first."""
+        goes_on = run.reason is StopReason.SHUTDOWN or (run.reason is StopReason.SOFT_LIMIT and run.progressed)
+        if goes_on:
+            try:
+                await self._journal.set_idle_state(ending.operation_id, State.QUEUED, now=self._clock.time())
+            except Exception:  # the edge: the broker still has the message
+                log.exception("not-queued-again", extra={"operation_id": ending.operation_id})
+        return replace(ending, how=How.QUEUED if goes_on else How.PAUSED, reason=run.reason)
+
+
+_ENDED = frozenset({How.DONE, How.FAILED, How.CANCELLED})
+
+
+def _ended(run: TaskRun, ended: OperationEnded) -> Ending:
+    operation: Operation = ended.operation
+    operation_id = operation.operation_id
+    match ended:
+        case LeaseHeld():
+            same = operation.args.get("id") == run.call.task_id
+            return Ending(how=How.DUPLICATE if same else How.ATTACHED, operation_id=operation_id)
+        case OperationDeferred():
+            return Ending(how=How.DEFERRED, error=ended, operation_id=operation_id, next_at=ended.next_at)
+        case OperationPaused():
+            return Ending(how=How.PAUSED, operation_id=operation_id)
+        case OperationCancelled():
+            return Ending(how=How.CANCELLED, error=ended, operation_id=operation_id)
+        case _:  # crash loop
+            return Ending(how=How.FAILED, error=ended, operation_id=operation_id)

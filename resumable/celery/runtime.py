@@ -1,0 +1,233 @@
+"""What one worker process has for its downloads, and what it looks after; see ``recovery.celery.runtime``."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
+
+from celery import Celery, Task, signals
+
+from recovery.celery.decorator import HOLD_SLOT_S, Runtimes
+from recovery.celery.lifeline import CeleryOutbox, Lifeline, attach
+from recovery.celery.reconciler import Nudge, Reconciler, idle_since, reconcile_forever
+from recovery.celery.runtime import Runtime, messages_of
+from recovery.celery.taskrun import KIND, TaskRun
+from recovery.celery.worker import is_celery_control, waits_here
+from recovery.clock import SystemClock
+from recovery.database import Database
+from recovery.journal import JOURNAL, Journal
+from recovery.policy import RetryPolicy
+from recovery.records import Operation
+from recovery.states import State
+from resumable.celery.meta import progress_meta, worth_telling
+from resumable.celery.scope import Scope, Users
+from resumable.events import DownloadView
+from resumable.manager import DownloadManager
+from resumable.model import Options
+from resumable.rows import COMPANIONS, DOWNLOADS
+from resumable.statefile import default_state_path
+
+__all__ = ["DownloadRuntime", "WorkerOptions", "options_of", "resumed_by_hand", "runtimes_of"]
+
+log = logging.getLogger("resumable.celery")
+
+RESUME: Final = "resumable.resume"
+_BY_HAND_S: Final = 1.0
+_TELL_EVERY_S: Final = 0.5
+_AFTER_TROUBLE_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How an application's downloads run. Times are seconds, rates bytes per second."""
+
+    state: Path | str | None = None
+    """State file of this host, on a local disk; None: ``$RESUMABLE_STATE`` or the platform's place."""
+    max_concurrent: int = 64
+    """Most transfers at once in one process. A prefork child runs one task at a time anyway; this bounds
+    ``fetch_many`` and big pools of threads."""
+    per_host: int = 16
+    limit_rate: int | None = None
+    """Of one process."""
+    policy: RetryPolicy | None = None
+    options: Options | None = None
+    hold_slot_s: float = HOLD_SLOT_S
+    """A longer wait frees the slot."""
+    on_warm_shutdown: Literal["hand_back", "finish"] = "hand_back"
+    """What running downloads do when their worker gets SIGTERM: go back to the queue at the byte they are at, or hold it
+    up until they are done, as other tasks do."""
+    reconcile_every_s: float = 5.0
+
+    @property
+    def path(self) -> Path:
+        """The state file."""
+        return Path(self.state) if self.state is not None else default_state_path(os.environ)
+
+
+def options_of(app: Celery) -> WorkerOptions:
+    """Return what ``configure`` was given for this application."""
+    options = app.conf.get("resumable")
+    return options if isinstance(options, WorkerOptions) else WorkerOptions()
+
+
+class DownloadRuntime(Runtime):
+    """A ``DownloadManager``, whose journal also has the tasks."""
+
+    def __init__(self, options: WorkerOptions, *, longest_wait_s: float) -> None:
+        """Nothing is opened before the first task."""
+        super().__init__(options.path, longest_wait_s=longest_wait_s, is_control=is_celery_control)
+        self._options = options
+        self._users = Users()
+        self._manager: DownloadManager
+
+    async def open(self, stack: AsyncExitStack) -> Journal:
+        """Open state file and connection pool."""
+        given = self._options
+        self._manager = await stack.enter_async_context(
+            DownloadManager(
+                state=given.path,
+                max_concurrent=given.max_concurrent,
+                per_host=given.per_host,
+                limit_rate=given.limit_rate,
+                policy=given.policy,
+                options=given.options,
+                on_event=self._users.on_event,
+                longest_wait_s=self.longest_wait_s,
+                follow=math.isinf(self.longest_wait_s),
+            )
+        )
+        return self._manager.journal
+
+    def scope(self, run: TaskRun, task: Task | None) -> Scope:
+        """Return what the downloads of a running body share."""
+        scope = Scope(
+            run,
+            self._manager,
+            self._users,
+            clock=SystemClock(),
+            hold_slot_s=self.longest_wait_s,
+            observer=None if task is None or waits_here(task) else CeleryProgress(task, run),
+            loop_thread=self.loop_thread,
+        )
+        if self._options.on_warm_shutdown == "hand_back":
+            run.on_shutdown = scope.hand_back
+        return scope
+
+
+class CeleryProgress:
+    """Shows a task's downloads as its state PROGRESS: at most twice a second, and only what can be seen."""
+
+    def __init__(self, task: Task, run: TaskRun) -> None:
+        """``run.side`` is where Celery may be called: its request lives in that thread."""
+        self._task = task
+        self._task_id = task.request.id
+        self._run = run
+        self._shown: dict[str, Any] = {}
+        self._not_before = 0.0
+        self._pending = False
+
+    def changed(self, views: dict[str, DownloadView]) -> None:
+        """Take the newest views."""
+        if self._pending or time.monotonic() < self._not_before:
+            return
+        meta = progress_meta(views)
+        if not worth_telling(self._shown, meta):
+            return
+        self._shown, self._pending = meta, True
+        self._not_before = time.monotonic() + _TELL_EVERY_S
+        self._run.side.post(functools.partial(self._show, meta))
+
+    def _show(self, meta: dict[str, Any]) -> None:
+        try:
+            self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=meta)
+            self._task.send_event("task-progress", uuid=self._task_id, retry=False, **meta["progress"])
+        except Exception as exc:  # noqa: BLE001 - the edge to a result backend or broker that may be away
+            self._not_before = time.monotonic() + _AFTER_TROUBLE_S
+            log.warning("progress-not-shown", extra={"error": type(exc).__name__})
+        finally:
+            self._pending = False
+
+
+_known: WeakKeyDictionary[Celery, dict[WorkerOptions, Runtimes]] = WeakKeyDictionary()
+
+
+def runtimes_of(app: Celery) -> Runtimes:
+    """Return what the downloads of an application share in this process; its workers look after it from now on."""
+    options = options_of(app)
+    known = _known.setdefault(app, {})
+    runtimes = known.get(options)
+    if runtimes is None:
+        runtimes = known[options] = Runtimes(
+            lambda longest: DownloadRuntime(options, longest_wait_s=longest), hold_slot_s=options.hold_slot_s
+        )
+        _look_after(app, options, runtimes)
+    return runtimes
+
+
+def _look_after(app: Celery, options: WorkerOptions, runtimes: Runtimes) -> None:
+    path = options.path
+
+    def make(journal: Journal) -> Reconciler:
+        return Reconciler(
+            journal, messages_of(path), CeleryOutbox(app), every_s=options.reconcile_every_s, more=resumed_by_hand
+        )
+
+    async def look() -> None:
+        await reconcile_forever(path, functools.partial(_open_journal, path), make, every_s=options.reconcile_every_s)
+
+    lock = path.with_name(path.name + ".reconciler")
+    attach(Lifeline(app=app, name=str(path), lock=lambda: lock, look=look, close=runtimes.close))
+
+
+async def _open_journal(path: Path, stack: AsyncExitStack) -> Journal:
+    database = await Database.open(path, (JOURNAL, DOWNLOADS))
+    stack.push_async_callback(database.close)
+    return Journal(database, companions=COMPANIONS)
+
+
+def resumed_by_hand(rows: Iterable[Operation], now: float) -> list[Nudge]:
+    """Return what to send for downloads that a person has resumed or wants retried now, and that no task has in hand.
+
+    The task that waits for it, where there is one, is nudged before its time; else a new task continues the download.
+    """
+    every = list(rows)
+    tasks = {row.operation_id: row for row in every if row.kind == KIND}
+    found = []
+    for row in every:
+        if row.kind != "download" or row.state is not State.QUEUED or "task" not in row.args:
+            continue
+        # By hand: what the sweep queues keeps its verdict, or counts a death.
+        since = idle_since(row, now) if row.category is None and row.deaths == 0 else None
+        task = tasks.get(str(row.args["task"]))
+        if since is None or now - since < _BY_HAND_S or (task is not None and task.leased(now)):
+            continue
+        task_id = None if task is None else task.args.get("id")
+        found.append(
+            Nudge(
+                row.operation_id,
+                since,
+                task_id if isinstance(task_id, str) else None,
+                task=RESUME,
+                kwargs={"download_id": row.operation_id},
+            )
+        )
+    return found
+
+
+def _worker_begins(sender: Any = None, **_: Any) -> None:
+    """Look after every worker that has our tasks, also one whose application was not told so in any other way."""
+    app = getattr(sender, "app", None)
+    if app is not None:
+        runtimes_of(app)
+
+
+signals.worker_init.connect(_worker_begins, weak=False, dispatch_uid="resumable.celery")
