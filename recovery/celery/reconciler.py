@@ -159,7 +159,7 @@ class Reconciler:
                 await asyncio.to_thread(self._messages.drop, nudge.task_id)
                 message = None
                 if not nudge.task:
-                    # Everybody has been told that this task is over: keep what there is, and begin nothing by ourselves.
+                    # Everybody has been told that this task is over: keep what there is, begin nothing.
                     await self._journal.set_idle_state(nudge.operation_id, State.PAUSED, now=self._clock.time())
         if message is None and not nudge.task:
             return False

@@ -63,8 +63,8 @@ class WorkerOptions:
     hold_slot_s: float = HOLD_SLOT_S
     """A longer wait frees the slot."""
     on_warm_shutdown: Literal["hand_back", "finish"] = "hand_back"
-    """What running downloads do when their worker gets SIGTERM: go back to the queue at the byte they are at, or hold it
-    up until they are done, as other tasks do."""
+    """What running downloads do when their worker gets SIGTERM: go back to the queue at the byte they are at, or
+    hold it up until they are done, as other tasks do."""
     reconcile_every_s: float = 5.0
 
     @property

@@ -1,8 +1,8 @@
 """The downloads of one running task: they share a slot of the worker, and give it back together.
 
 A download whose next attempt is far away keeps the slot only as long as another one of the same task uses it. When
-all of them wait, the task's body is put down: it is cancelled at its ``await`` and run again from its beginning when the
-first of them is due. What is finished by then is found finished.
+all of them wait, the task's body is put down: it is cancelled at its ``await`` and run again from its beginning when
+the first of them is due. What is finished by then is found finished.
 """
 
 from __future__ import annotations

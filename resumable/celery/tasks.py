@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery, Task, current_app, current_task, shared_task
 
@@ -122,9 +122,10 @@ def resumable_task(app: Celery, *, policy: RetryPolicy | None = None, **options:
 
 # -- ready tasks -----------------------------------------------------------------------------------------------------
 
+# Not decorated: Celery has no annotations, so a decorated function would lose its own, and never have ``delay``.
 
-@shared_task(bind=True, name="resumable.fetch", **TASK_OPTIONS)
-def fetch(self: Task, url: str, dest: str | None = None, **request: Any) -> dict[str, Any]:
+
+def _task_fetch(self: Task, url: str, dest: str | None = None, **request: Any) -> dict[str, Any]:
     """Download one file. ``request``: directory, project, mirrors, headers, sha256, and ``options`` as a dict.
 
     Returns ``{"download_id", "path", "size", "sha256", "verified_by", "bytes_resumed", "bytes_received", "attempts",
@@ -134,26 +135,29 @@ def fetch(self: Task, url: str, dest: str | None = None, **request: Any) -> dict
     return found
 
 
-@shared_task(bind=True, name=RESUME, **TASK_OPTIONS)
-def resume(self: Task, download_id: str) -> dict[str, Any]:
+def _task_resume(self: Task, download_id: str) -> dict[str, Any]:
     """Continue a download that this host's state file knows; returns what ``fetch`` does."""
     found: dict[str, Any] = _perform(self, _resume, (download_id,))
     return found
 
 
-@shared_task(bind=True, name="resumable.fetch_many", **TASK_OPTIONS)
-def fetch_many(
+def _task_fetch_many(
     self: Task, files: Sequence[Mapping[str, Any]], project: str = "", max_concurrent: int = 4
 ) -> dict[str, Any]:
     """Download the files of a project: each of ``files`` is what ``fetch`` takes, ``url`` included.
 
-    A file that fails touches no other. Returns ``{"project", "complete", "failed", "bytes", "files": [...]}``, where each
-    file is what ``fetch`` returns, or ``{"url", "error": {"code", "category", "message", "detail", "retryable",
+    A file that fails touches no other. Returns ``{"project", "complete", "failed", "bytes", "files": [...]}``, where
+    each file is what ``fetch`` returns, or ``{"url", "error": {"code", "category", "message", "detail", "retryable",
     "attempts", "bytes_kept"}}``, in the order they were given.
     """
     asked = [_request({**one, "project": project or one.get("project", "")}) for one in files]
     found: dict[str, Any] = _perform(self, _fetch_many, (asked, project, max_concurrent))
     return found
+
+
+fetch: Final[Any] = shared_task(bind=True, name="resumable.fetch", **TASK_OPTIONS)(_task_fetch)
+resume: Final[Any] = shared_task(bind=True, name=RESUME, **TASK_OPTIONS)(_task_resume)
+fetch_many: Final[Any] = shared_task(bind=True, name="resumable.fetch_many", **TASK_OPTIONS)(_task_fetch_many)
 
 
 async def _fetch(request: dict[str, Any]) -> dict[str, Any]:
