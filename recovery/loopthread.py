@@ -26,7 +26,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-__all__ = ["CallerSide", "LoopThread", "PerProcess", "Visit"]
+__all__ = ["CallerSide", "LoopThread", "PerProcess", "Visit", "process_loop"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -224,6 +224,11 @@ class PerProcess(Generic[T]):
     def made(self) -> bool:
         """Whether this process has a value."""
         return os.getpid() in self._values
+
+
+process_loop = PerProcess(lambda: LoopThread("recovery"))
+"""The one loop thread of this process. Under gevent there can be no second one: what asyncio takes for the running loop
+belongs to the thread of the operating system, which all greenlets share."""
 
 
 def _succeed(future: asyncio.Future[T], value: T) -> None:

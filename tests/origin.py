@@ -278,6 +278,7 @@ class Origin:
         finally:
             with self._changed:
                 seen.done = True
+                seen.ended_at = time.monotonic()
                 place.active -= 1
                 self._changed.notify_all()
 

@@ -37,6 +37,8 @@ class Seen:
     body_bytes: int = 0
     """Body bytes the kernel took, framing not counted."""
     done: bool = False
+    ended_at: float | None = None
+    """When the answer was over, monotonic seconds."""
 
     @property
     def range(self) -> str | None:

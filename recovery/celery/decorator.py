@@ -21,13 +21,13 @@ from recovery.celery.reconciler import Reconciler, reconcile_forever
 from recovery.celery.runtime import JournalRuntime, Runtime, messages_of, open_journal
 from recovery.celery.settings import RECOMMENDED, TASK_OPTIONS, WorkerSettings
 from recovery.celery.taskrun import SlotFreed, TaskCall, TaskRun
-from recovery.celery.worker import is_celery_control, is_known, message_of, perform, stop_reason, waits_here
+from recovery.celery.worker import is_celery_control, is_first, is_known, message_of, perform, stop_reason, waits_here
 from recovery.journal import Journal
 from recovery.loopthread import PerProcess
 from recovery.policy import RetryPolicy
 from recovery.verdict import Rule
 
-__all__ = ["Runtimes", "body_of", "call_of", "configure", "recoverable_task"]
+__all__ = ["HOLD_SLOT_S", "Runtimes", "body_of", "call_of", "configure", "recoverable_task", "runtimes_for"]
 
 HOLD_SLOT_S = 2.0
 """A wait up to this long is shorter than a way through the broker is worth."""
@@ -127,7 +127,7 @@ def call_of(
     classify: Rule | None = None,
     again: bool = False,
 ) -> TaskCall:
-    """Return the running message as plain values."""
+    """Return the running message as plain values; with ``again`` its body may run again after it has ended."""
     direct = waits_here(task) or not task.request.id
     return TaskCall(
         name=task.name,
@@ -137,7 +137,7 @@ def call_of(
         classify=classify,
         message=message_of(task),
         is_known=functools.partial(is_known, task),
-        again=again,
+        first=again or is_first(task),
     )
 
 
@@ -160,7 +160,7 @@ def recoverable_task(
     The body may be run again from its beginning, after a wait or a death; what must not be done twice belongs into a
     step (``recovery.current_operation``).
     """
-    runtimes = _runtimes_of(app, Path(state), every_s=reconcile_every_s)
+    runtimes = runtimes_for(app, Path(state), every_s=reconcile_every_s)
 
     def decorate(fn: Callable[..., Any]) -> Task:
         @functools.wraps(fn)
@@ -177,8 +177,8 @@ def recoverable_task(
 _known: WeakKeyDictionary[Celery, dict[Path, Runtimes]] = WeakKeyDictionary()
 
 
-def _runtimes_of(app: Celery, path: Path, *, every_s: float) -> Runtimes:
-    """Return what the tasks of an application share, and have its workers look after it."""
+def runtimes_for(app: Celery, path: Path, *, every_s: float = 5.0) -> Runtimes:
+    """Return what the tasks of an application share on one journal, and have its workers look after it."""
     known = _known.setdefault(app, {})
     if path in known:
         return known[path]

@@ -7,6 +7,7 @@ is done by whichever child gets the lock.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -20,11 +21,14 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from recovery.celery.reconciler import LockFile, Nudge
 from recovery.celery.settings import dangers
 from recovery.celery.shutdown import announce
-from recovery.loopthread import LoopThread, PerProcess
+from recovery.celery.worker import NUDGED
+from recovery.loopthread import PerProcess, process_loop
 
 __all__ = ["CeleryOutbox", "Lifeline", "attach"]
 
 log = logging.getLogger("recovery.celery")
+
+_GRACE_S = 5.0
 
 
 class CeleryOutbox:
@@ -37,7 +41,9 @@ class CeleryOutbox:
     def send(self, nudge: Nudge, message: Mapping[str, Any] | None) -> None:
         """Send the message again under its old id, or a new one."""
         if message is not None:
-            self._app.signature(dict(message)).apply_async(countdown=None, eta=None, retry=False)
+            again = self._app.signature(dict(message))
+            headers = {**(again.options.get("headers") or {}), NUDGED: True}
+            again.apply_async(countdown=None, eta=None, retry=False, headers=headers)
         else:
             queue = next(iter(self._app.amqp.queues.consume_from), None)  # this worker's own: the state is here
             self._app.send_task(nudge.task, kwargs=dict(nudge.kwargs), queue=queue, retry=False)
@@ -72,22 +78,24 @@ class _Standby:
         self._lifeline = lifeline
         self._every_s = every_s
         self._over = threading.Event()
+        self._ended = threading.Event()
         self._lock = LockFile(lifeline.lock())
-        self._loop: LoopThread | None = None
+        self._looking: concurrent.futures.Future[None] | None = None
         threading.Thread(target=self._run, name="recovery standby", daemon=True).start()
 
     def _run(self) -> None:
         while not self._taken():
             if self._over.wait(self._every_s):
                 return
-        self._loop = LoopThread("recovery reconciler")
-        asyncio.run_coroutine_threadsafe(self._look(), self._loop.loop)
+        self._looking = asyncio.run_coroutine_threadsafe(self._look(), process_loop.get().loop)
 
     async def _look(self) -> None:
         try:
             await self._lifeline.look()
         except Exception:  # the edge of its thread: tasks go on without
             log.exception("reconciler-ended")
+        finally:
+            self._ended.set()
 
     def _taken(self) -> bool:
         try:
@@ -97,8 +105,9 @@ class _Standby:
 
     def close(self) -> None:
         self._over.set()
-        if self._loop is not None:
-            self._loop.close()
+        if self._looking is not None:
+            self._looking.cancel()
+            self._ended.wait(_GRACE_S)  # a cancelled future says so at once; its clean-up takes a moment
         self._lock.release()
 
 

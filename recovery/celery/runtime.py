@@ -20,7 +20,7 @@ from recovery.classify import Classifier
 from recovery.clock import SystemClock
 from recovery.database import Database
 from recovery.journal import JOURNAL, Journal
-from recovery.loopthread import CallerSide, LoopThread, Visit
+from recovery.loopthread import CallerSide, Visit, process_loop
 from recovery.owner import new_owner
 from recovery.supervisor import Supervisor
 from recovery.verdict import Verdict
@@ -47,12 +47,10 @@ class Runtime(ABC):
         longest_wait_s: float,
         is_control: Callable[[BaseException], bool],
     ) -> None:
-        """Start the loop thread; nothing is opened before the first task. ``longest_wait_s``: a longer one frees the
-        slot.
-        """
+        """Nothing is opened before the first task. A wait longer than ``longest_wait_s`` seconds frees the slot."""
         self.state = state
         self.longest_wait_s = longest_wait_s
-        self.loop_thread = LoopThread("recovery tasks")
+        self.loop_thread = process_loop.get()
         self._is_control = is_control
         self._stack = AsyncExitStack()
         self._opening: asyncio.Task[TaskRunner] | None = None
@@ -118,12 +116,11 @@ class Runtime(ABC):
                     run.on_shutdown()
 
     def close(self) -> None:
-        """Put down what still runs, close everything, end the thread."""
+        """Put down what still runs, and close everything. The loop's thread ends with the process."""
         try:
             self.loop_thread.run(self._close, grace_s=10)
         except Exception:  # the edge of a process that ends: what was not closed is recovered by the next one
             log.exception("runtime-not-closed")
-        self.loop_thread.close()
 
     async def _close(self) -> None:
         if self._watching is not None:

@@ -61,6 +61,8 @@ LEASE_S: Final = 15.0
 _TELL_S: Final = 1.0
 """How often progress is written into the row: a task that is killed again and again but gets on is no crash loop."""
 
+_KEEP_AFTER_S: Final = 0.25
+
 NO_RETRIES: Final = RetryPolicy(max_no_progress=1, max_attempts=1 << 30, deadline_s=None, base=0.0, cap=0.0)
 """Of bodies that recover by themselves: their failures end the task, and a wait is exactly as long as they say."""
 
@@ -116,11 +118,11 @@ class TaskCall:
     """The body's own opinion on its failures; only with a policy."""
     message: Mapping[str, Any] = field(default_factory=dict)
     """How to send it again; empty where there is nothing to be sent (eager calls)."""
+    first: bool = True
+    """Whether this is the first time the message comes, as far as one can tell."""
     is_known: Callable[[], bool] = lambda: True
     """Whether Celery has the result of this message, or nobody wants it; asked in the task's thread when the operation
     has ended but the message came again: its process may have died between the two."""
-    again: bool = False
-    """Whether the body may run again under the id of a message that has ended: several operations of one task."""
 
 
 class GiveWay(Exception):  # noqa: N818 - says what a body does
@@ -255,21 +257,17 @@ class TaskRunner:
         call = run.call
         run.attach(side, self._journal, self._clock)
         key = f"{call.name}:{call.key or call.task_id}"
-        if not call.again:
-            former = await self._journal.find(KIND, key)
-            over = former is not None and former.state in TERMINAL and former.args.get("id") == call.task_id
-            if former is not None and over and await side.call(call.is_known):
-                return Ending(how=How.DUPLICATE, operation_id=former.operation_id)
-            if former is not None and over and former.code == CRASH_LOOP.code:
-                return Ending(how=How.FAILED, error=CrashLooping(former), operation_id=former.operation_id)
-        kept = bool(call.message) and await asyncio.to_thread(self._messages.put, call.task_id, call.message)
+        over = None if call.first else await self._over(call, key, side)
+        if over is not None:
+            return over
         spec = OperationSpec(
             kind=KIND,
             key=key,
             title=call.name,
             policy=NO_RETRIES if call.policy is None else replace(call.policy, max_attempts=1 << 30),
-            args={"task": call.name, "id": call.task_id, "message": kept},
+            args={"task": call.name, "id": call.task_id},
         )
+        keeping = asyncio.get_running_loop().create_task(self._keep_soon(call)) if call.message else None
         self.running.add(run)
         token = current_run.set(run)
         try:
@@ -279,9 +277,34 @@ class TaskRunner:
             self.running.discard(run)
         if ending.how is How.PAUSED:
             ending = await self._put_down(run, ending)
-        if kept and (ending.how in _ENDED or ending.reason is StopReason.INTERRUPTED):
-            await asyncio.to_thread(self._messages.drop, call.task_id)
+        if keeping is not None:
+            await self._settle_message(call, ending, keeping)
         return ending
+
+    async def _over(self, call: TaskCall, key: str, side: CallerSide) -> Ending | None:
+        """Return how a message ends whose operation has ended before; None where it is to be run."""
+        former = await self._journal.find(KIND, key)
+        if former is None or former.state not in TERMINAL or former.args.get("id") != call.task_id:
+            return None
+        if await side.call(call.is_known):
+            return Ending(how=How.DUPLICATE, operation_id=former.operation_id)
+        if former.code == CRASH_LOOP.code:
+            return Ending(how=How.FAILED, error=CrashLooping(former), operation_id=former.operation_id)
+        return None
+
+    async def _keep_soon(self, call: TaskCall) -> None:
+        """Keep the message of a task that takes its time. Of one that dies at once the broker still has it."""
+        await self._clock.sleep(_KEEP_AFTER_S)
+        await asyncio.to_thread(self._messages.put, call.task_id, call.message)
+
+    async def _settle_message(self, call: TaskCall, ending: Ending, keeping: asyncio.Task[None]) -> None:
+        keeping.cancel()
+        await asyncio.wait({keeping})
+        if ending.how in _ENDED or ending.reason is StopReason.INTERRUPTED:
+            if not (keeping.cancelled() and call.first):  # else there is none
+                await asyncio.to_thread(self._messages.drop, call.task_id)
+        elif ending.how in _UNFINISHED:
+            await asyncio.to_thread(self._messages.put, call.task_id, call.message)
 
     async def _supervised(self, run: TaskRun, spec: OperationSpec, body: Callable[[TaskRun], Awaitable[Any]]) -> Ending:
         async def attempt(attempt: Attempt) -> Any:
@@ -328,7 +351,8 @@ class TaskRunner:
         return replace(ending, how=How.QUEUED if goes_on else How.PAUSED, reason=run.reason)
 
 
-_ENDED = frozenset({How.DONE, How.FAILED, How.CANCELLED})
+_ENDED = frozenset({How.DONE, How.FAILED, How.CANCELLED, How.ATTACHED})
+_UNFINISHED = frozenset({How.DEFERRED, How.QUEUED, How.PAUSED})
 
 
 def _ended(run: TaskRun, ended: OperationEnded) -> Ending:

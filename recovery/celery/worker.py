@@ -31,9 +31,11 @@ from recovery.celery.taskrun import Ending, How, StopReason, TaskCall, TaskRun
 from recovery.loopthread import Visit
 
 __all__ = [
+    "NUDGED",
     "TaskPaused",
     "Waiting",
     "is_celery_control",
+    "is_first",
     "is_known",
     "longest_countdown",
     "message_of",
@@ -48,6 +50,8 @@ _GRACE_S: Final = 5.0
 _LONGEST_COUNTDOWN_S: Final = 600.0
 """A message with a countdown lies unacknowledged in a worker: brokers take it for lost after a while (Redis after the
 visibility timeout, RabbitMQ after 30 minutes). A longer wait is several messages."""
+NUDGED: Final = "recovery-nudged"
+"""Header of a message that was sent again by us."""
 _ENDLESS: Final = 1 << 30
 
 
@@ -85,6 +89,13 @@ def message_of(task: Task) -> dict[str, Any]:
     request = task.request
     # The retries so far and the way it came are part of it; a countdown is not.
     return dict(task.signature_from_request(request, request.args, request.kwargs))
+
+
+def is_first(task: Task) -> bool:
+    """Return whether the running message has not come before: not sent again by the broker, by a retry, or by us."""
+    request = task.request
+    again = (request.delivery_info or {}).get("redelivered") or request.retries or (request.headers or {}).get(NUDGED)
+    return not again
 
 
 def is_known(task: Task) -> bool:

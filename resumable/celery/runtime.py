@@ -132,7 +132,7 @@ class CeleryProgress:
         self._task_id = task.request.id
         self._run = run
         self._shown: dict[str, Any] = {}
-        self._not_before = 0.0
+        self._not_before = time.monotonic() + _TELL_EVERY_S  # what ends at once needs no progress
         self._pending = False
 
     def changed(self, views: dict[str, DownloadView]) -> None:
