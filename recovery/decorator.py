@@ -31,12 +31,21 @@ from recovery.classify import Classifier, Rule
 from recovery.clock import Clock, SystemClock
 from recovery.durable_call import DurableCall
 from recovery.events import OperationEvent
-from recovery.memory_call import MemoryCall, at_once, go_on, go_on_blocking, run, run_blocking, worth_a_timer
+from recovery.memory_call import (
+    MemoryCall,
+    at_once,
+    go_on,
+    go_on_blocking,
+    no_coroutine,
+    run,
+    run_blocking,
+    worth_a_timer,
+)
 from recovery.memory_events import watched
 from recovery.policy import RetryPolicy
 from recovery.recipe import Recipe
 from recovery.steps import CURRENT, RunningOperation, RunningSyncOperation
-from recovery.supervisors import Source, supervisor_for
+from recovery.supervisors import Source, settled, supervisor_for
 from recovery.turns import Turns
 
 __all__ = ["RecoverableOptions", "recipe_of", "recoverable"]
@@ -55,7 +64,10 @@ class RecoverableOptions(TypedDict, total=False):
     classify: Classifier | Rule | Iterable[Rule]
     """A classifier in place of ours, or rules that are asked before it."""
     journal: Source
-    """A path, a Journal, a Supervisor, or a function that returns one (or None: not durable). Needs a ``key``."""
+    """A path, a Journal, a Supervisor, or a function that returns one (or None: not durable). Needs a ``key``.
+
+    A path is taken from the working directory of the time when the function is decorated.
+    """
     key: str | Callable[..., str]
     """What makes a call the same operation as another one, such as ``import:{name}`` or ``{self.id}``: a template of
     the arguments, or a function of them. It is stored and shown: no secrets.
@@ -144,7 +156,8 @@ def _decorated(
         raise ValueError("journal= needs key=, which says which calls are the same operation")
     wrapper: Any = _in_memory(recipe) if is_async else _in_memory_blocking(recipe)
     if source is not None:
-        wrapper = _durable(recipe, source, wrapper) if is_async else _durable_blocking(recipe, source, wrapper)
+        make_durable = _durable if is_async else _durable_blocking
+        wrapper = make_durable(recipe, settled(source), wrapper)
     functools.update_wrapper(wrapper, function)
     wrapper.__recovery__ = recipe
     return cast("Callable[..., Any]", wrapper)
@@ -234,7 +247,7 @@ def _in_memory_blocking(recipe: Recipe) -> Callable[..., Any]:
         started_at = monotonic()
         token = CURRENT.set(RunningSyncOperation(operation, at_once))
         try:
-            return function(*args, **kwargs)
+            return no_coroutine(function(*args, **kwargs))
         except Exception as exc:  # noqa: BLE001 - the classifier judges it
             error = exc
         finally:

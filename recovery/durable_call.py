@@ -13,7 +13,7 @@ from typing import Any
 
 from recovery.compensation import GaveUp, take_back
 from recovery.control import Attempt, Control
-from recovery.memory_call import MemoryCall, run, run_blocking
+from recovery.memory_call import MemoryCall, no_coroutine, run, run_blocking
 from recovery.recipe import Recipe
 from recovery.stepbook import JournalStepBook, StepBook, StepStore, Undo
 from recovery.steps import CURRENT, NothingNew, RunningOperation, RunningSyncOperation
@@ -99,7 +99,7 @@ class DurableCall:
     def _call_here(self, way: Callable[..., Any], turns: Turns) -> Any:
         token = CURRENT.set(RunningSyncOperation(self._operation, turns.wait_for))
         try:
-            return way(*self._args, **self._kwargs)
+            return no_coroutine(way(*self._args, **self._kwargs))
         finally:
             CURRENT.reset(token)
 

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from recovery.attempt_task import Limit
@@ -30,6 +31,7 @@ __all__ = [
     "at_once",
     "go_on",
     "go_on_blocking",
+    "no_coroutine",
     "run",
     "run_blocking",
     "timed",
@@ -243,13 +245,20 @@ def go_on_blocking(call: MemoryCall, error: Exception) -> Any:
 def _once_blocking(call: MemoryCall) -> Any:
     token = CURRENT.set(RunningSyncOperation(call.operation, at_once))
     try:
-        result = call.invoke()
+        return no_coroutine(call.invoke())
     finally:
         CURRENT.reset(token)
-    if inspect.iscoroutine(result):
+
+
+def no_coroutine(result: Any) -> Any:
+    """Return what a function that is not async returned, unless it is async after all, behind a lambda perhaps.
+
+    Raises:
+        TypeError: it is a coroutine: nobody would await it, and its failures would be nobody's.
+    """
+    if type(result) is CoroutineType:
         result.close()
-        msg = f"{call.recipe.kind} is not async, but {_name(call.recipe.ways[0])} returned a coroutine"
-        raise TypeError(msg)
+        raise TypeError("a function that is not async returned a coroutine: decorate the async function itself")
     return result
 
 

@@ -19,7 +19,7 @@ _NAMED = re.compile(
     r"|(?:proxy-)?authorization|(?:set-)?cookie)(['\"]?\s{0,3}[:=]\s{0,3})(?:(?:bearer|basic|token)\s+)?[^\s,;&)}\]]+"
 )
 _SECRET_NAME = re.compile(
-    r"(?i)(?:^|_|-|\.)(?:tokens?|secrets?|passw(?:or)?d|passphrase|pass|api_?keys?|access_?keys?|private_?key|credentials?"
+    r"(?i)(?:^|_|-|\.)(?:tokens?|secrets?|passw(?:or)?d|passphrase|pass|api[_-]?keys?|access[_-]?keys?|private[_-]?key|credentials?"
     r"|auth|authorization|cookies?|signature|headers|bearer)(?:$|_|-|\.)"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}")

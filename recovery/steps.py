@@ -24,9 +24,11 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast, overload
 
 from recovery.stepbook import StepBook, Undo
+from recovery.taxonomy.machine import VALIDATION
 
 __all__ = [
     "CURRENT",
+    "NoOperation",
     "NothingNew",
     "RunningOperation",
     "RunningSyncOperation",
@@ -43,6 +45,12 @@ class NothingNew(BaseException):
 
     Not an Exception, so that ``except Exception`` around a step does not stop it.
     """
+
+
+class NoOperation(RuntimeError):  # noqa: N818 - names what happened
+    """The code asked for the operation it is part of, and is part of none, or of one of the other style."""
+
+    recovery_hint = VALIDATION
 
 
 class RunningOperation:
@@ -238,24 +246,24 @@ def current_operation() -> RunningOperation:
     """Return the operation that the running async function is the body of; also in tasks it has started.
 
     Raises:
-        RuntimeError: there is none: the function was not called through ``@recoverable``, or it is not async.
+        NoOperation: there is none: the function was not called through ``@recoverable``, or it is not async.
     """
     operation = CURRENT.get(None)
     if isinstance(operation, RunningOperation):
         return operation
-    raise RuntimeError(_NOT_HERE if operation is None else "use current_sync_operation() in a function without async")
+    raise NoOperation(_NOT_HERE if operation is None else "use current_sync_operation() in a function without async")
 
 
 def current_sync_operation() -> RunningSyncOperation:
     """Return the operation that the running function is the body of.
 
     Raises:
-        RuntimeError: there is none: the function was not called through ``@recoverable``, or it is async.
+        NoOperation: there is none: the function was not called through ``@recoverable``, or it is async.
     """
     operation = CURRENT.get(None)
     if isinstance(operation, RunningSyncOperation):
         return operation
-    raise RuntimeError(_NOT_HERE if operation is None else "use current_operation() in an async function")
+    raise NoOperation(_NOT_HERE if operation is None else "use current_operation() in an async function")
 
 
 _NOT_HERE = "no operation is running here: call the function through @recoverable"

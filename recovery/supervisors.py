@@ -17,7 +17,7 @@ from recovery.logbook import JournalPort
 from recovery.observers import tell
 from recovery.supervisor import Supervisor
 
-__all__ = ["Source", "supervisor_for"]
+__all__ = ["Source", "settled", "supervisor_for"]
 
 Given: TypeAlias = "Supervisor | JournalPort | str | os.PathLike[str]"
 Source: TypeAlias = "Given | Callable[[], Given | None] | Callable[[], Awaitable[Given | None]]"
@@ -45,7 +45,7 @@ async def supervisor_for(source: Source) -> Supervisor | None:
     if given is None or isinstance(given, Supervisor):
         return given
     if isinstance(given, str | os.PathLike):
-        return await _for_file(_absolute(given))
+        return await _for_file(os.fspath(given))
     if not hasattr(given, "begin_and_claim"):
         msg = f"journal= takes a Journal, a Supervisor, a path, or a function that returns one, not {given!r}"
         raise TypeError(msg)
@@ -59,8 +59,12 @@ def _for_journal(journal: JournalPort) -> Supervisor:
     return supervisor
 
 
-def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+def settled(source: Source) -> Source:
+    """Return the source with a path made absolute: a program that changes its directory keeps its state file."""
+    if not isinstance(source, str | os.PathLike):
+        return source
+    path = os.path.expanduser(source)
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 async def _for_file(path: str) -> Supervisor:
