@@ -9,15 +9,19 @@ from recovery.rowcrc import intact, sealed
 __all__ = ["keep_rev", "newest_rev"]
 
 _MOST = 1 << 52  # beyond that it is a flipped bit
-_FORGOTTEN = "SELECT name, value, crc FROM meta WHERE name = 'forgotten_rev'"
+# One statement for both: it is run before every write.
+_NEWEST = """
+SELECT (SELECT max(rev) FROM operations), kept.name, kept.value, kept.crc
+  FROM (SELECT 1) LEFT JOIN meta AS kept ON kept.name = 'forgotten_rev'
+"""
 
 
 def newest_rev(conn: sqlite3.Connection, *, otherwise: int = 0) -> int:
     """Return the newest rev that was given out; ``otherwise`` where the newest row is damaged."""
-    newest = int(conn.execute("SELECT max(rev) FROM operations").fetchone()[0] or 0)
-    forgotten = conn.execute(_FORGOTTEN).fetchone()
-    kept = int(forgotten[1]) if forgotten is not None and intact(forgotten) else 0
-    return max(newest if newest < _MOST else otherwise, kept)
+    newest, *kept = conn.execute(_NEWEST).fetchone()
+    newest = newest or 0
+    forgotten = int(kept[1]) if kept[0] is not None and intact(kept) else 0
+    return max(newest if newest < _MOST else otherwise, forgotten)
 
 
 def keep_rev(conn: sqlite3.Connection, rev: int) -> None:
