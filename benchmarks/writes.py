@@ -5,7 +5,7 @@
 A write is one change of an operation's row, from the call until its commit is on disk (``synchronous=FULL``). Eight
 processes make 20 of them a second each, in one file; afterwards every row must be there and SQLite's integrity check
 pass. A durable operation is ``Supervisor.run`` of a function that returns at once: its intent with its claim, and its
-end. The disk is that of the temporary files (TMPDIR); the same in memory (/dev/shm) tells our own share from the disk's.
+end. The disk is that of the temporary files (TMPDIR); the same in memory (/dev/shm) tells our share from the disk's.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def main() -> int:
             Bar(name="integrity check failed", value=float(check != "ok"), limit=0, unit="files", promise=True),
         ],
         caveats=[
-            f"SQLite {sqlite3.sqlite_version}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the end",
+            f"SQLite {sqlite3.sqlite_version}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
             "maxima are at the mercy of whatever else runs on the machine",
         ],
         quick=given.quick,
