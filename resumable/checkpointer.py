@@ -94,6 +94,7 @@ class Checkpointer:
                 ledger.audited(audited.checkpoint, audited.digester)
             else:
                 ledger.damaged(index)
+                session.kept.pop(index, None)
                 damaged.append(index)
             session.claims = remaining
             judged_one()

@@ -7,6 +7,7 @@ right.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,12 +16,12 @@ from resumable.errors import DigestMismatch
 from resumable.events import EventName
 from resumable.ledger import Ledger
 from resumable.model import Checkpoint, Finished
-from resumable.session import Adapters, Session
+from resumable.session import Adapters, Mode, Session
 from resumable.validators import proof
 
 __all__ = ["Completion", "Published"]
 
-_MOST_REPAIRS: Final = 2
+_MOST_REPAIRS: Final = 4
 _EMPTY: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """SHA-256 of nothing."""
 
@@ -63,7 +64,7 @@ class Completion:
             actual = await self._whole_digest(ledger)
         if expected is None or actual == expected[0]:
             return actual
-        if session.repairs < _MOST_REPAIRS and await self._repair(ledger):
+        if session.repairs < _MOST_REPAIRS and (await self._repair(ledger) or await self._read_again(ledger)):
             return None
         raise await self._set_aside(expected, actual)
 
@@ -86,14 +87,49 @@ class Completion:
         claims = {index: Checkpoint(index, grid.span(index).length, digest) for index, digest in ledger.digests.items()}
         verdicts = self._adapters.audit(session.open_part, claims, grid.chunk_size, grid.complete_length)
         damaged = [audited.checkpoint.index async for audited in verdicts if not audited.ok]
-        for index in damaged:
-            ledger.damaged(index)
-            if session.whole is not None:
-                session.whole.rewind(grid.span(index).start)
         if damaged:
-            await self._adapters.store.forget(session.download_id, session.generation, damaged)
+            await self._take_back(ledger, damaged)
             self._adapters.notify(EventName.REPAIRED, f"{len(damaged)} chunk(s) rotted on disk and are fetched again")
         return bool(damaged)
+
+    async def _read_again(self, ledger: Ledger) -> bool:
+        """The disk holds what came, and that is wrong: True where reading again may tell what the way has damaged.
+
+        The first time everything is read again, then only the chunks that two readings disagree on. Two readings that
+        agree are what the origin has (ollama#8105: a new wrong digest each time, and 42 GB thrown away each time).
+        """
+        session = self._session
+        if not self._worth_reading_again():
+            return False
+        former, session.former_reading = session.former_reading, dict(ledger.digests)
+        wrong = [i for i in ledger.digests if former is None or ledger.digests[i] != former.get(i)]
+        if not wrong:
+            return False
+        what = "the file" if former is None else f"{len(wrong)} chunk(s) that came differently"
+        self._adapters.notify(EventName.REPAIRED, f"the SHA-256 is wrong: reading {what} again")
+        await self._take_back(ledger, wrong)
+        if not session.breaks:
+            session.mode = Mode.SEQUENTIAL  # in one piece, for it may be the ranges that are wrong
+        return True
+
+    def _worth_reading_again(self) -> bool:
+        """Whether the way is to blame, rather than whoever stated the digest.
+
+        TLS protects the way; then only an origin that contradicts its own digest can have sent something else. Where
+        there is a mirror it is asked instead.
+        """
+        session = self._session
+        source = session.source
+        plain = (source.resolved or source.url).lower().startswith("http://")
+        return len(session.sources) == 1 and (plain or session.request.sha256 is None)
+
+    async def _take_back(self, ledger: Ledger, indexes: Sequence[int]) -> None:
+        session = self._session
+        for index in indexes:
+            ledger.damaged(index)
+        if session.whole is not None:
+            session.whole.rewind(ledger.grid.span(min(indexes)).start)
+        await self._adapters.store.forget(session.download_id, session.generation, indexes)
 
     async def _set_aside(self, expected: tuple[str, str], actual: str) -> DigestMismatch:
         """The bytes on disk are what the origin sent, and they are not what was promised: keep them out of the way."""
@@ -107,6 +143,7 @@ class Completion:
         await session.close()
         session.ledger = None
         session.representation = None
+        session.former_reading = None
         session.loaded = False
         return DigestMismatch(
             expected=expected[0], actual=actual, source=expected[1], url=session.source.shown, kept=suspect.name

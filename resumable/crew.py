@@ -27,6 +27,7 @@ from resumable.events import EventName
 from resumable.fetcher import Adopt, Fetcher, Spool, Work
 from resumable.ledger import Ledger
 from resumable.plan import Extent
+from resumable.probe import RangeProbe
 from resumable.session import Adapters, Mode, Session
 from resumable.stream import ContentDiffersError, ExtentStream
 
@@ -40,6 +41,7 @@ _SUSPICIOUS: Final = frozenset(
         Fault.BAD_CONTENT_RANGE,
         Fault.WRONG_RANGE,
         Fault.MULTIPART,
+        Fault.BAD_LENGTH,
         Fault.UNSATISFIABLE,
         Fault.TOO_LONG,
     }
@@ -59,8 +61,15 @@ class Crew:
         self._adapters = adapters
         self._answers = Answers(session, adapters)
         self._books = Checkpointer(session, adapters, progress)
+        self._probe = RangeProbe(session)
         self._work = Work(
-            session=session, adapters=adapters, answers=self._answers, adopt=adopt, spool=spool, mates=self
+            session=session,
+            adapters=adapters,
+            answers=self._answers,
+            adopt=adopt,
+            spool=spool,
+            probe=self._probe,
+            mates=self,
         )
         self._limit = AdaptiveLimit(session.request.options.connections)
         self._fetchers: dict[asyncio.Task[None], Fetcher] = {}
@@ -95,7 +104,7 @@ class Crew:
 
     def _complete(self) -> bool:
         ledger = self._session.ledger
-        return ledger is not None and ledger.complete
+        return ledger is not None and ledger.complete and not self._probe.pending
 
     @property
     def _auditing(self) -> bool:
@@ -114,6 +123,7 @@ class Crew:
             task.result()
         for task in [task for task in self._fetchers if task.done()]:
             self._reap(task)
+        await self._probe.settle()
 
     def _spawn(self) -> None:
         session = self._session

@@ -126,6 +126,8 @@ class Engine:
         grid = ChunkGrid(length, saved.chunk_size)
         session.claims = {index: claim for index, claim in saved.checkpoints.items() if 0 <= index < grid.count}
         session.ledger = Ledger(grid, session.claims)
+        session.kept = {index: claim.length for index, claim in session.claims.items()}
+        session.source.ranges_proved = not session.claims
         session.mode = self._mode()
         await session.part.reserve(length)
         self._follow()
@@ -144,6 +146,7 @@ class Engine:
         session.ledger = None
         session.representation = None
         session.claims = {}
+        session.kept = {}
         session.begun = False
         for source in session.sources:
             source.representation = None

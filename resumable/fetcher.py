@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -14,6 +13,7 @@ from resumable.events import EventName
 from resumable.lookahead import Lookahead
 from resumable.plan import FIRST_EXTENT, Extent
 from resumable.ports import Response
+from resumable.probe import RangeProbe, same_on_disk
 from resumable.response import Accept, Changed, Ignored, NothingLeft, Reject
 from resumable.session import Adapters, Mode, Session
 from resumable.stream import ExtentStream, SequentialStream
@@ -51,6 +51,7 @@ class Work:
     answers: Answers
     adopt: Adopt
     spool: Spool
+    probe: RangeProbe
     mates: Mates
 
 
@@ -85,6 +86,9 @@ class Fetcher:
         expected = answers.expected(0, stop, ranged=session.mode is not Mode.SEQUENTIAL)
         async with answers.to(expected) as (response, decision):
             match decision:
+                case Accept(complete_length=None, ranged=True):
+                    # Part of nobody knows how much: taken for the whole, it would be a truncated file.
+                    self._work.mates.distrust_ranges("the server does not say how long the file is")
                 case Accept(complete_length=None):
                     await self._work.adopt(decision, response)
                     await self._work.spool(response, answers.whole)
@@ -119,8 +123,19 @@ class Fetcher:
         await self._stream(response, self.extent, sequential=sequential)
 
     async def _extent(self, extent: Extent) -> None:
+        answers, probe = self._work.answers, self._work.probe
+        if answers.must_prove:
+            await self._ask(extent, min(OVERLAP, extent.cursor), self._prove)
+        elif overlap := probe.ask(extent.cursor):
+            try:
+                await self._ask(extent, overlap, probe.answer)
+            finally:
+                probe.end()
+        else:
+            await self._ask(extent, 0, self._prove)
+
+    async def _ask(self, extent: Extent, overlap: int, prove: Callable[[bytes, int], Awaitable[None]]) -> None:
         session, answers = self._session, self._work.answers
-        overlap = min(OVERLAP, extent.cursor) if answers.must_prove else 0
         expected = answers.expected(extent.cursor - overlap, extent.stop, ranged=True)
         async with answers.to(expected) as (response, decision):
             match decision:
@@ -130,7 +145,7 @@ class Fetcher:
                     if skip or overlap:
                         body = ahead = Lookahead(response)
                         await ahead.take(skip)
-                        await self._prove(await ahead.take(overlap), extent.cursor)
+                        await prove(await ahead.take(overlap), extent.cursor)
                     await self._stream(body, extent)
                 case Ignored():
                     await self._go_sequential(response, extent)
@@ -179,7 +194,5 @@ class Fetcher:
         """Compare the overlap with what the part file holds before ``stop``; no validator says it for us."""
         session = self._session
         session.add_received(len(received))
-        kept = hashlib.sha256()
-        await session.open_part.hash_span(stop - len(received), len(received), kept)
-        if kept.digest() != hashlib.sha256(received).digest():
+        if not await same_on_disk(session.open_part, received, stop):
             raise RepresentationChanged("the bytes before the gap differ", url=session.source.shown)

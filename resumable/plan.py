@@ -187,7 +187,8 @@ class Plan:
             most = min(max(MIN_EXTENT, size, missing_bytes // (2 * connections)), MAX_EXTENT)
         if limit is not None:
             most = min(most, limit)
-        stop = min(stop, first + max(1, most // size))
+        if first * size + most < self.grid.complete_length:  # else the last chunk, be it short, belongs to it
+            stop = min(stop, first + max(1, most // size))
         for index in range(first, stop):
             self._set(index, ChunkState.TAKEN)
         self._hint = stop

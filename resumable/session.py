@@ -97,6 +97,8 @@ class Session:
     part: PartFile | None = None
     claims: Mapping[int, Checkpoint] = field(default_factory=dict)
     """A former run's claims that the audit has not judged."""
+    kept: dict[int, int] = field(default_factory=dict)
+    """Bytes at the head of chunks, by index, that a former run left and that no audit has found damaged."""
     whole: WholeDigest | None = None
     loaded: bool = False
     begun: bool = False
@@ -110,6 +112,8 @@ class Session:
     """Whether the validators contradict themselves, so that only comparing bytes proves anything."""
     range_faults: int = 0
     repairs: int = 0
+    former_reading: Mapping[int, bytes] | None = None
+    """The chunks' digests as they came the last time, while a file with a wrong whole digest is read again."""
     received: int = 0
     breaks: deque[int] = field(default_factory=lambda: deque(maxlen=20))
     warnings: list[str] = field(default_factory=list)

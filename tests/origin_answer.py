@@ -149,7 +149,7 @@ def _content(seen: Seen, content: Content, behaviour: Behaviour) -> Answer:
     if behaviour.ranges is Ranges.IGNORED:
         return whole
     headers["Accept-Ranges"] = "bytes"
-    if behaviour.ranges in {Ranges.UNSATISFIABLE, Ranges.UNSATISFIABLE_BARE}:
+    if behaviour.ranges in {Ranges.UNSATISFIABLE, Ranges.UNSATISFIABLE_BARE} and seen.range is not None:
         bare = behaviour.ranges is Ranges.UNSATISFIABLE_BARE
         return _plain(416, b"", headers | ({} if bare else {"Content-Range": f"bytes */{content.size}"}))
     asked = _RANGE.fullmatch(seen.range or "")

@@ -27,8 +27,8 @@ class Ranges(StrEnum):
     MALFORMED = "malformed"  # last < first
     NO_TOTAL = "no-total"  # bytes 0-9/*
     OTHER_TOTAL = "other-total"  # complete-length off by ``shift``
-    UNSATISFIABLE = "unsatisfiable"  # 416 with bytes */size, always
-    UNSATISFIABLE_BARE = "unsatisfiable-bare"  # 416 without Content-Range, always
+    UNSATISFIABLE = "unsatisfiable"  # 416 with bytes */size, to every range
+    UNSATISFIABLE_BARE = "unsatisfiable-bare"  # 416 without Content-Range, to every range
 
 
 class Validator(StrEnum):

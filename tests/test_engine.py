@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recovery.clock import SystemClock
-from resumable.audit import audit
-from resumable.engine import Engine, Published
 from resumable.errors import (
     DigestMismatch,
-    DownloadError,
     Interrupted,
     LeaseLost,
     LengthUnverified,
@@ -27,98 +20,13 @@ from resumable.errors import (
     WebPage,
 )
 from resumable.events import EventName
-from resumable.hashing import FollowBehind
-from resumable.model import DownloadRequest, Options
 from resumable.ports import Hop, PartFile
-from resumable.session import Adapters, Mode, Session
-from resumable.source import Source
+from resumable.session import Mode
 from resumable.testing import Reply, ScriptedTransport
-from resumable.testing_checkpoints import MemoryCheckpoints
-from resumable.testing_partfile import MemoryFolder, MemoryPartFile
+from resumable.testing_partfile import MemoryPartFile
+from tests.rig import CHUNK, CONTENT, KIB, OTHER, Damage, Rig
 
-KIB = 1 << 10
-CHUNK = 64 * KIB
-CONTENT = random.Random(7).randbytes(40 * CHUNK + 123)
-OTHER = random.Random(8).randbytes(len(CONTENT))
 SHA = hashlib.sha256(CONTENT).hexdigest()
-
-
-class Rig:
-    """A download with fakes all around; ``run`` makes attempts until one succeeds or raises what is not expected."""
-
-    def __init__(
-        self,
-        transport: Any,
-        *,
-        connections: int = 3,
-        sha256: str | None = None,
-        mirrors: tuple[str, ...] = (),
-        **options: Any,
-    ) -> None:
-        self.transport = transport
-        self.store = MemoryCheckpoints()
-        self.folder = MemoryFolder()
-        self.told: list[tuple[EventName, str]] = []
-        self.durable = 0
-        settings = {"chunk_size": CHUNK, "checkpoint_interval_s": 0.002, **options}
-        self.request = DownloadRequest(
-            url="https://origin.test/model.bin",
-            directory=Path("/d"),
-            filename="model.bin",
-            sha256=sha256,
-            mirrors=mirrors,
-            options=Options(connections=connections, **settings),
-        )
-        self.new_session()
-
-    def new_session(self) -> None:
-        """Begin as a new process would."""
-        sources = [Source(link, {}) for link in (self.request.url, *self.request.mirrors)]
-        self.session = Session("d1", self.request, sources, self.request.filename)
-        self.engine = Engine(
-            self.session,
-            Adapters(
-                transport=self.transport,
-                store=self.store,
-                clock=SystemClock(),
-                open_part=self.folder.open,
-                audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
-                follow=FollowBehind,
-                choose_name=self._name,
-                throttle=None,
-                notify=lambda name, message: self.told.append((name, message)),
-            ),
-        )
-
-    async def _name(self, suggested: str) -> str:
-        return suggested
-
-    async def attempt(self) -> Published:
-        def progress(durable: int) -> None:
-            self.durable = durable
-
-        return await self.engine.attempt(1, progress)
-
-    async def run(
-        self, expected: type[DownloadError] | tuple[type[DownloadError], ...] = Interrupted, most: int = 60
-    ) -> Published:
-        for _ in range(most):
-            try:
-                return await self.attempt()
-            except expected:
-                continue
-        raise AssertionError("no attempt succeeded")
-
-    @property
-    def part(self) -> bytearray:
-        return self.folder.files[Path("/d/model.bin.part")]
-
-    @property
-    def published(self) -> bytes:
-        return bytes(self.folder.files[Path("/d/model.bin")])
-
-    def names(self) -> list[EventName]:
-        return [name for name, _ in self.told]
 
 
 @pytest.mark.parametrize("connections", [1, 2, 5])
@@ -201,9 +109,6 @@ async def test_a_new_process_continues_at_the_exact_byte() -> None:
     assert rig.published == CONTENT
     assert len(CONTENT) - 5 * CHUNK - 321 == rig.session.received
     assert EventName.RESUMED in rig.names()
-
-
-Damage = Callable[[bytearray], None]
 
 
 def _flip(data: bytearray) -> None:

@@ -1,0 +1,119 @@
+"""An engine among fakes, for tests: one download, whose attempts, processes and disk the test controls."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recovery.clock import SystemClock
+from resumable.audit import audit
+from resumable.engine import Engine, Published
+from resumable.errors import DownloadError, Interrupted
+from resumable.events import EventName
+from resumable.hashing import FollowBehind
+from resumable.model import DownloadRequest, Options
+from resumable.session import Adapters, Session
+from resumable.source import Source
+from resumable.testing_checkpoints import MemoryCheckpoints
+from resumable.testing_partfile import MemoryFolder
+
+KIB = 1 << 10
+CHUNK = 64 * KIB
+CONTENT = random.Random(7).randbytes(40 * CHUNK + 123)
+OTHER = random.Random(8).randbytes(len(CONTENT))
+URL = "https://origin.test/model.bin"
+
+Damage = Callable[[bytearray], None]
+"""Does something to the bytes of a part file."""
+
+
+class Rig:
+    """A download with fakes all around; ``run`` makes attempts until one succeeds or raises what is not expected."""
+
+    def __init__(
+        self,
+        transport: Any,
+        *,
+        connections: int = 3,
+        sha256: str | None = None,
+        mirrors: tuple[str, ...] = (),
+        url: str = URL,
+        filename: str | None = "model.bin",
+        **options: Any,
+    ) -> None:
+        self.transport = transport
+        self.store = MemoryCheckpoints()
+        self.folder = MemoryFolder()
+        self.told: list[tuple[EventName, str]] = []
+        self.durable = 0
+        settings = {"chunk_size": CHUNK, "checkpoint_interval_s": 0.002, **options}
+        self.request = DownloadRequest(
+            url=url,
+            directory=Path("/d"),
+            filename=filename,
+            sha256=sha256,
+            mirrors=mirrors,
+            options=Options(connections=connections, **settings),
+        )
+        self.new_session()
+
+    def new_session(self) -> None:
+        """Begin as a new process would."""
+        sources = [Source(link, {}) for link in (self.request.url, *self.request.mirrors)]
+        self.session = Session("d1", self.request, sources, self.request.filename)
+        self.engine = Engine(
+            self.session,
+            Adapters(
+                transport=self.transport,
+                store=self.store,
+                clock=SystemClock(),
+                open_part=self.folder.open,
+                audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
+                follow=FollowBehind,
+                choose_name=self._name,
+                throttle=None,
+                notify=lambda name, message: self.told.append((name, message)),
+            ),
+        )
+
+    async def _name(self, suggested: str) -> str:
+        return suggested
+
+    async def attempt(self) -> Published:
+        """Make one attempt."""
+
+        def progress(durable: int) -> None:
+            self.durable = durable
+
+        return await self.engine.attempt(1, progress)
+
+    async def run(
+        self, expected: type[DownloadError] | tuple[type[DownloadError], ...] = Interrupted, most: int = 60
+    ) -> Published:
+        """Make attempts until one succeeds."""
+        for _ in range(most):
+            try:
+                return await self.attempt()
+            except expected:
+                continue
+        raise AssertionError("no attempt succeeded")
+
+    @property
+    def part(self) -> bytearray:
+        """The part file's bytes."""
+        return self.folder.files[Path("/d/model.bin.part")]
+
+    @property
+    def published(self) -> bytes:
+        """The finished file's bytes."""
+        return bytes(self.folder.files[Path("/d/model.bin")])
+
+    def names(self) -> list[EventName]:
+        """Return the names of what was told."""
+        return [name for name, _ in self.told]
+
+    def messages(self, name: EventName) -> list[str]:
+        """Return the words of every event of this name."""
+        return [message for told, message in self.told if told is name]
