@@ -182,10 +182,12 @@ def test_cancelled_elsewhere_is_unfinished_but_no_failure(tmp_path: Path) -> Non
     assert "d1  f: cancelled. Kept 5 B of 10 B." in ran.err
 
 
-def test_a_terminal_gets_one_line_that_is_overwritten(tmp_path: Path) -> None:
-    """And it is gone at the end."""
+def test_a_terminal_gets_bars_that_are_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And they are gone at the end."""
+    for name, value in {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
     ran = Ran(["get", A], FakeManager(endings={A: result_of()}), tmp_path, terminal=True)
-    assert "f  running, 50 %, 5 B of 10 B, 0 B/s, time left unknown\r\x1b[K" in ran.err
+    assert f"f{' ' * 22}{'█' * 10}{'░' * 10}  50% 5 B/10 B  0 B/s  time left un…\r\x1b[K" in ran.err
     assert ran.err.endswith("checked by etag\n")
 
 

@@ -26,14 +26,12 @@ from resumable_ui.projection import (
     attempt_words,
     detail_lines,
     event_words,
-    fit,
     kept_lines,
     name_of,
     next_step,
     outcome_words,
     progress_words,
     status_row,
-    terminal_line,
 )
 
 GB = 10**9
@@ -232,43 +230,6 @@ def test_details_leave_out_what_is_not_known() -> None:
 def test_attempts_without_a_most_are_only_counted() -> None:
     """max_attempts 0 means no cap."""
     assert attempt_words(view_of(attempt=4, max_attempts=0)) == "attempt 4"
-
-
-TERMINAL = [
-    ([view_of()], 0, "model.bin  running, 56 %, 3.9 GB of 6.9 GB, 21.4 MB/s, 2 min 20 s left"),
-    (
-        [view_of(), view_of(download_id="d2", state=State.QUEUED, bytes_done=0, bytes_total=0, speed=0.0)],
-        1,
-        "1 of 3 done, 1 under way: 3.9 GB of 6.9 GB, 21.4 MB/s, 2 min 20 s left",
-    ),
-    ([view_of(), view_of(bytes_total=None)], 0, "0 of 2 done, 2 under way: 7.8 GB, 42.8 MB/s"),
-    (
-        [view_of(state=State.QUEUED, bytes_done=0, bytes_total=None, speed=0.0)],
-        0,
-        "0 of 1 done, 0 under way: 0 B, 0 B/s",
-    ),
-]
-
-
-@pytest.mark.parametrize(("views", "finished", "expected"), TERMINAL)
-def test_one_line_for_the_terminal(views: list[DownloadView], finished: int, expected: str) -> None:
-    """The one download, or all together."""
-    assert expected == terminal_line(views, finished=finished, width=200)
-
-
-@pytest.mark.parametrize(
-    ("line", "width", "expected"),
-    [
-        ("abcdef", 10, "abcdef"),
-        ("abcdefghij", 10, "abcdef..."),
-        ("漢字漢字漢字", 10, "漢..."),
-        ("abc", 1, ""),
-        ("", 80, ""),
-    ],
-)
-def test_lines_fit_the_terminal(line: str, width: int, expected: str) -> None:
-    """A line as wide as the terminal would wrap; wide characters take two columns."""
-    assert expected == fit(line, width)
 
 
 # -- which events become log lines -------------------------------------------------------------------------------------
@@ -478,7 +439,7 @@ def test_a_closed_stream_swallows_everything() -> None:
     """With `>&-` its number may belong to the database by now: nothing is written to it."""
     writer = LineWriter(None)
     writer.line("lost")
-    writer.draw("lost")
+    writer.draw([("lost", 4)])
     assert writer.close(1.0)
 
 
@@ -496,16 +457,33 @@ def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(pipe: tuple[int, i
     assert len(received[0]) == 300_001
 
 
-def test_the_terminal_line_is_overwritten_and_stays_last(pipe: tuple[int, int]) -> None:
-    """A log line goes above it; at the end it is gone."""
+def test_drawn_lines_are_overwritten_and_stay_last(pipe: tuple[int, int]) -> None:
+    """A log line goes above them; at the end they are gone."""
     writer = LineWriter(pipe[1])
-    for step, text, expected in [
-        (writer.draw, "10 %", "10 %"),
-        (writer.line, "news", "\r\x1b[Knews\n10 %"),
-        (writer.draw, "20 %", "\r\x1b[K20 %"),
-    ]:
-        step(text)
-        assert expected == os.read(pipe[0], 65536).decode()
+
+    def expect(text: str) -> None:
+        assert text == os.read(pipe[0], 65536).decode()
+
+    writer.draw([("10 %", 4)])
+    expect("10 %")
+    writer.line("news")
+    expect("\r\x1b[Knews\n10 %")
+    writer.draw([("20 %", 4), ("total", 5)])
+    expect("\r\x1b[K20 %\ntotal")
+    writer.line("more")
+    expect("\r\x1b[1A\x1b[Jmore\n20 %\ntotal")
     assert writer.close(5.0)
     os.close(pipe[1])
-    assert read_all(pipe[0]) == "\r\x1b[K"
+    assert read_all(pipe[0]) == "\r\x1b[1A\x1b[J"
+
+
+def test_lines_that_a_narrower_terminal_has_wrapped_are_found_again(pipe: tuple[int, int]) -> None:
+    """80 columns drawn, then the window has 30: three rows are taken away, not one."""
+    width = [100]
+    writer = LineWriter(pipe[1], lambda: width[0])
+    writer.draw([("x" * 80, 80)])
+    assert os.read(pipe[0], 65536) == b"x" * 80
+    width[0] = 30
+    writer.draw([("y", 1)])
+    assert os.read(pipe[0], 65536) == b"\r\x1b[2A\x1b[Jy"
+    writer.close(5.0)

@@ -6,9 +6,12 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from resumable_ui.output import LineWriter
+
+if TYPE_CHECKING:
+    from resumable_ui.terminal import Canvas
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +21,21 @@ class Console:
     results: LineWriter
     notes: LineWriter
     terminal: bool = False
-    """Whether a line on stderr can be overwritten."""
+    """Whether lines on stderr can be overwritten."""
+    results_terminal: bool = False
+    """Whether lines on stdout can be."""
+    encoding: str = "utf-8"
+    """Of the terminal."""
 
-    def width(self) -> int:
-        """Columns of the terminal; ``COLUMNS`` wins."""
-        # shutil.get_terminal_size asks stdout, which is a pipe as often as not, and costs 8 ms to import.
-        given = os.environ.get("COLUMNS", "")
-        if given.isascii() and given.isdigit() and int(given) > 0:
-            return int(given)
-        try:
-            return os.get_terminal_size(sys.__stderr__.fileno()).columns if sys.__stderr__ is not None else 80
-        except (OSError, ValueError):
-            return 80
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the terminal; ``COLUMNS`` and ``LINES`` win."""
+        return terminal_size(os.environ)
+
+    def canvas(self) -> Canvas:
+        """Return what paints bars for this terminal; loads rich."""
+        from resumable_ui.terminal import Canvas
+
+        return Canvas(os.environ, encoding=self.encoding)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Write what is queued; a reader that sleeps is waited for, at most ``timeout_s`` for each stream."""
@@ -39,12 +45,38 @@ class Console:
 
 def open_console(environ: Mapping[str, str]) -> Console:
     """Return the console of this process."""
-    notes = _descriptor(sys.stderr)
+    notes, results = _descriptor(sys.stderr), _descriptor(sys.stdout)
+
+    def width() -> int:
+        return terminal_size(environ)[0]
+
+    able = environ.get("TERM", "") not in {"", "dumb"}
     return Console(
-        LineWriter(_descriptor(sys.stdout)),
-        LineWriter(notes),
-        terminal=notes is not None and os.isatty(notes) and environ.get("TERM", "") not in {"", "dumb"},
+        LineWriter(results, width),
+        LineWriter(notes, width),
+        terminal=able and notes is not None and os.isatty(notes),
+        results_terminal=able and results is not None and os.isatty(results),
+        encoding=getattr(sys.stderr, "encoding", None) or "ascii",
     )
+
+
+def terminal_size(environ: Mapping[str, str]) -> tuple[int, int]:
+    """Return columns and rows of the terminal that stderr, else stdout, is; 80 and 24 where neither is one."""
+    # shutil.get_terminal_size asks stdout, which is a pipe as often as not, and costs 8 ms to import.
+    columns, rows = _counted(environ.get("COLUMNS")), _counted(environ.get("LINES"))
+    if not columns or not rows:
+        for stream in (sys.__stderr__, sys.__stdout__):
+            try:
+                found = os.get_terminal_size(stream.fileno()) if stream is not None else None
+            except (OSError, ValueError):
+                continue
+            if found is not None and found.columns and found.lines:
+                return columns or found.columns, rows or found.lines
+    return columns or 80, rows or 24
+
+
+def _counted(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() else 0
 
 
 def _descriptor(stream: TextIO | None) -> int | None:

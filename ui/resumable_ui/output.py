@@ -11,10 +11,15 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 _CLEAR: Final = "\r\x1b[K"
+_UP_AND_CLEAR: Final = "\r\x1b[{}A\x1b[J"
+
+
+Drawn = tuple[str, int]
+"""A line with its escape codes, and the columns that it takes."""
 
 
 class _Line:
@@ -30,15 +35,16 @@ class _Line:
 class LineWriter:
     """Writes lines to one descriptor from one thread, in order."""
 
-    def __init__(self, descriptor: int | None) -> None:
-        """``descriptor`` None (a closed stream) swallows everything."""
+    def __init__(self, descriptor: int | None, columns: Callable[[], int] = lambda: 80) -> None:
+        """``descriptor`` None (a closed stream) swallows everything; ``columns`` tells the terminal's width now."""
         self._descriptor = descriptor
+        self._columns = columns
         self.on_error: Callable[[OSError], None] | None = None
         """Called once, from the thread, when the descriptor cannot be written."""
         self._queue: deque[_Line] = deque()
         self._replaceable: dict[str, _Line] = {}
-        self._drawing: str | None = None
-        self._drawn = False
+        self._drawing: Sequence[Drawn] | None = None
+        self._drawn: Sequence[Drawn] = ()
         self._change = threading.Condition()
         self._closing = descriptor is None
         self._thread: threading.Thread | None = None
@@ -62,18 +68,21 @@ class LineWriter:
                     self._replaceable[key] = entry
             self._wake()
 
-    def draw(self, text: str) -> None:
-        """Keep ``text`` as the last line of a terminal, overwriting the one drawn before; ``""`` removes it."""
+    def draw(self, lines: Sequence[Drawn]) -> None:
+        """Keep ``lines`` at the bottom of a terminal, in place of those drawn before; none removes them.
+
+        Each comes with the columns that it takes, so that it is found again after the terminal became narrower.
+        """
         with self._change:
             if not self._closing:
-                self._drawing = text
+                self._drawing = lines
                 self._wake()
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Write what is queued, waiting at most ``timeout_s``, and no more after it; return whether all was written."""
         with self._change:
             if not self._closing and self._drawn:
-                self._drawing = ""
+                self._drawing = ()
             self._closing = True
             self._change.notify()
         if self._thread is not None:
@@ -89,7 +98,6 @@ class LineWriter:
         self._change.notify()
 
     def _run(self) -> None:
-        last = ""
         while True:
             with self._change:
                 while not self._queue and self._drawing is None and not self._closing:
@@ -100,14 +108,23 @@ class LineWriter:
                 self._queue.clear()
                 self._replaceable.clear()
                 drawing, self._drawing = self._drawing, None
-                last = last if drawing is None else drawing
-                text = (_CLEAR if self._drawn else "") + "".join(f"{entry.text}\n" for entry in lines) + last
-                self._drawn = bool(last)
+                last = self._drawn if drawing is None else drawing
+                text = self._erasing() + "".join(f"{entry.text}\n" for entry in lines)
+                text += "\n".join(drawn for drawn, _ in last)
+                self._drawn = last
             try:
                 self._write(text.encode("utf-8", "surrogateescape"))
             except OSError as error:
                 self._fail(error)
                 return
+
+    def _erasing(self) -> str:
+        """Return what takes away the lines drawn before; a terminal that became narrower has wrapped them."""
+        if not self._drawn:
+            return ""
+        width = max(1, self._columns())
+        rows = sum(max(1, -(-taken // width)) for _, taken in self._drawn)
+        return _CLEAR if rows == 1 else _UP_AND_CLEAR.format(rows - 1)
 
     def _write(self, data: bytes) -> None:
         assert self._descriptor is not None

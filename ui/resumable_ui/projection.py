@@ -7,7 +7,6 @@ cursor.
 from __future__ import annotations
 
 import shlex
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -208,30 +207,3 @@ def attempt_line(attempt: AttemptRecord) -> str:
     if attempt.delay_s is not None:
         words.append(f"then waited {format_duration(attempt.delay_s)}")
     return f"  {', '.join(words)}"
-
-
-def terminal_line(views: Sequence[DownloadView], *, finished: int, width: int) -> str:
-    """Return one line for a terminal ``width`` columns wide: the one download, or all of them together."""
-    moving = [view for view in views if view.state not in {State.QUEUED, *TERMINAL}]
-    if len(views) + finished <= 1 and moving:
-        line = f"{name_of(moving[0])}  {moving[0].state.value}, {progress_words(moving[0])}"
-    else:
-        done, speed = sum(view.bytes_done for view in views), sum(view.speed for view in moving)
-        known = all(view.bytes_total is not None for view in views)
-        total = sum(view.bytes_total or 0 for view in views)
-        size = f"{format_size(done)} of {format_size(total)}" if known else format_size(done)
-        left = f", {format_duration((total - done) / speed)} left" if known and speed > 0 else ""
-        line = (
-            f"{finished} of {len(views) + finished} done, {len(moving)} under way: {size}, {format_rate(speed)}{left}"
-        )
-    return fit(line, width)
-
-
-def fit(line: str, width: int) -> str:
-    """Return the line cut to fewer than ``width`` terminal columns; East Asian wide characters take two."""
-    columns = 0
-    for index, character in enumerate(line):
-        columns += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if columns >= width:
-            return line[: max(index - 3, 0)] + "..."[: max(width - 1, 0)]
-    return line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -15,17 +16,21 @@ from resumable.redact import one_line
 from resumable_ui.arguments import Arguments
 from resumable_ui.console import Console
 from resumable_ui.exitcodes import combine
+from resumable_ui.frame import frame
 from resumable_ui.jsonlines import event_line, outcome_line, summary_line
 from resumable_ui.loglines import LogLines
 from resumable_ui.outcome import Outcome
-from resumable_ui.projection import kept_lines, name_of, next_step, outcome_words, terminal_line
+from resumable_ui.projection import kept_lines, name_of, next_step, outcome_words
 from resumable_ui.signals import StopSignals
 
 if TYPE_CHECKING:
     from resumable.handle import DownloadHandle
     from resumable.manager import DownloadManager
+    from resumable_ui.terminal import Canvas
 
 REDRAW_S: Final = 0.1
+COUNTDOWN_S: Final = 0.5
+"""How often bars are drawn anew while nothing happens, so that a countdown counts and a resized terminal is filled."""
 SETTLE_S: Final = 2.0
 """How long the last outcomes may take once the manager has stopped; it has checkpointed by then."""
 
@@ -64,6 +69,7 @@ class Runner:
         self._live: dict[str, DownloadView] = {}
         self._outcomes: list[Outcome] = []
         self._drawn_at = 0.0
+        self._canvas: Canvas | None = None
         self._stop: asyncio.Event = asyncio.Event()
         self._stopped_by: signal.Signals | None = None
 
@@ -116,7 +122,12 @@ class Runner:
         try:
             pending: set[asyncio.Task[None]] = set(tasks)
             while pending and not stopping.done():
-                _, waiting = await asyncio.wait([*pending, stopping], return_when=asyncio.FIRST_COMPLETED)
+                _, waiting = await asyncio.wait(
+                    [*pending, stopping],
+                    return_when=asyncio.FIRST_COMPLETED,
+                    timeout=COUNTDOWN_S if self._bar else None,
+                )
+                self._draw()
                 pending = {task for task in pending if task in waiting}
         finally:
             stopping.cancel()
@@ -179,7 +190,7 @@ class Runner:
 
     def _end_lines(self) -> None:
         if self._bar:
-            self._console.notes.draw("")
+            self._console.notes.draw(())
         if self._stopped_by is not None:
             unfinished = [outcome.view for outcome in self._outcomes if outcome.event is EventName.PAUSED]
             for line in kept_lines(unfinished, state=self._arguments.state):
@@ -198,6 +209,14 @@ class Runner:
         at = asyncio.get_running_loop().time()
         if now or at - self._drawn_at >= REDRAW_S:
             self._drawn_at = at
-            views = list(self._live.values())
-            text = terminal_line(views, finished=len(self._outcomes), width=self._console.width()) if views else ""
-            self._console.notes.draw(text)
+            canvas = self._canvas = self._canvas or self._console.canvas()
+            width, height = self._console.size()
+            rows = frame(
+                list(self._live.values()),
+                finished=len(self._outcomes),
+                now=time.time(),
+                width=width,
+                height=height,
+                charset=canvas.charset,
+            )
+            self._console.notes.draw(canvas.paint(rows) if self._live else ())

@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from recovery.states import TERMINAL
+from recovery.states import TERMINAL, State
 from resumable.events import DownloadView
 from resumable_ui.arguments import Arguments
 from resumable_ui.console import Console
 from resumable_ui.control import find_all
 from resumable_ui.exitcodes import DONE
+from resumable_ui.frame import Tone, frame
 from resumable_ui.jsonlines import view_line
 from resumable_ui.projection import attempt_line, detail_lines, status_row
 
 if TYPE_CHECKING:
     from resumable.manager import DownloadManager
+    from resumable_ui.terminal import Canvas
 
 FINISHED_SHOWN: Final = 10
 POLL_S: Final = 0.5
-_HOME_AND_CLEAR: Final = "\x1b[H\x1b[2J"
 
 
 class Status:
@@ -33,6 +34,8 @@ class Status:
         self._manager = manager
         self._arguments = arguments
         self._console = console
+        self._shown: dict[str, tuple[State, int]] = {}
+        self._canvas: Canvas | None = None
 
     async def run(self) -> int:
         """Show once, or with ``--watch`` until nothing named is under way any more (or for ever without names)."""
@@ -67,22 +70,39 @@ class Status:
                 self._console.results.line(view_line(view))
 
     async def _show(self, views: Sequence[DownloadView], left_out: int) -> None:
+        if self._arguments.watch and self._console.results_terminal:
+            self._draw(views, left_out)
+            return
         now = time.time()
-        lines: list[str] = []
         for view in views:
-            lines.append(status_row(view, now))
+            if self._arguments.watch and self._shown.get(view.download_id) == (view.state, view.rev):
+                continue
+            self._shown[view.download_id] = view.state, view.rev
+            self._console.results.line(status_row(view, now))
             if self._arguments.ids:
-                lines += detail_lines(view, when=_local_time, state=self._arguments.state)
+                lines = detail_lines(view, when=_local_time, state=self._arguments.state)
                 lines += [attempt_line(made) for made in await self._manager.history(view.download_id)]
-        if self._arguments.watch and self._console.terminal:
-            lines = [_HOME_AND_CLEAR + "\n".join(lines)]
-        for line in lines:
-            self._console.results.line(line)
+                for line in lines:
+                    self._console.results.line(line)
         if not self._arguments.quiet and not self._arguments.watch:
             if not views:
                 self._console.notes.line("Nothing is known here. Start with: resumable get URL")
             elif left_out:
                 self._console.notes.line(f"And {left_out} more that ended: resumable status --all")
+
+    def _draw(self, views: Sequence[DownloadView], left_out: int) -> None:
+        """Bars for what is under way, and a line for each download that ended while it was watched."""
+        for view in views:
+            state, _ = self._shown.get(view.download_id, (view.state, view.rev))
+            if view.state in TERMINAL and state not in TERMINAL:
+                self._console.results.line(status_row(view, time.time()))
+            self._shown[view.download_id] = view.state, view.rev
+        canvas = self._canvas = self._canvas or self._console.canvas()
+        width, height = self._console.size()
+        finished = left_out + sum(view.state in TERMINAL for view in views)
+        live = [view for view in views if view.state not in TERMINAL]
+        rows = frame(live, finished=finished, now=time.time(), width=width, height=height, charset=canvas.charset)
+        self._console.results.draw(canvas.paint(rows or [[("Nothing is under way.", Tone.QUIET)]]))
 
 
 def _local_time(epoch_s: float) -> str:

@@ -1,0 +1,173 @@
+"""The bars of a terminal as rows of pieces: what is on them, at every width, in either set of characters."""
+
+from __future__ import annotations
+
+from typing import Any
+from unicodedata import category
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recovery.states import State
+from resumable.events import DownloadView, ErrorView
+from resumable_ui.frame import ASCII, BLOCKS, Frame, Tone, columns, cut, frame
+from resumable_ui.terminal import Canvas, charset_for
+
+STALLED = ErrorView(code="stalled", category="timeout", message="The server stopped answering.", retryable=True)
+
+
+def view_of(**fields: Any) -> DownloadView:
+    """Return a download in mid-flight, changed by ``fields``."""
+    values: dict[str, Any] = {
+        "download_id": "d1",
+        "filename": "sd_xl_base_1.0.safetensors",
+        "state": State.RUNNING,
+        "bytes_done": 3_900_000_000,
+        "bytes_total": 6_900_000_000,
+        "bytes_resumed": 2_100_000_000,
+        "speed": 21_400_000.0,
+        "eta": 140.0,
+        "attempt": 3,
+        "max_attempts": 5,
+    }
+    return DownloadView(**(values | fields))
+
+
+WAITING = view_of(
+    filename="control-lora-canny-rank256.safetensors",
+    state=State.WAITING,
+    bytes_done=210_000_000,
+    bytes_total=774_000_000,
+    bytes_resumed=0,
+    speed=0.0,
+    eta=None,
+    attempt=1,
+    retry_at=112.0,
+    error=STALLED,
+)
+
+
+def text_of(rows: Frame) -> list[str]:
+    """Return the rows without their tones."""
+    return ["".join(text for text, _ in row) for row in rows]
+
+
+def test_a_resumed_download_has_two_tones_its_try_and_where_it_began() -> None:
+    """The part of former runs is told apart by character, not by colour alone."""
+    (row,) = frame([view_of()], finished=0, now=100.0, width=140, height=24)
+    (line,) = text_of([row])
+    expected = "sd_xl_base_1.0.safetensors     ▒▒▒▒▒▒▒▒▒█████████░░░░░░░░░░░░░░  56% 3.9 GB/6.9 GB  21.4 MB/s"
+    assert line == f"{expected}  2 min 20 s left  try 3/5  from 2.1 GB"
+    assert row[1:4] == [("▒" * 9, Tone.RESUMED), ("█" * 9, Tone.FRESH), ("░" * 14, Tone.EMPTY)]
+
+
+WIDTHS = [
+    (
+        110,
+        "control-lora-canny-rank256.sa… ████████░░░░░░░░░░░░░░░░░░░░░░░░  27% try 2/5 in 12 s: The server stopped ans…",
+    ),
+    (80, "control-lora-canny-ra… █████░░░░░░░░░░░░░░░  27% try 2/5 in 12 s: The server s…"),
+    (40, "control-lor… ██░░░░░░  27% try 2/5 12 s"),
+]
+
+
+@pytest.mark.parametrize(("width", "expected"), WIDTHS)
+def test_a_wait_tells_the_try_the_countdown_and_the_reason(width: int, expected: str) -> None:
+    """As much of it as fits: a narrow terminal keeps the countdown and drops the reason."""
+    assert [expected] == text_of(frame([WAITING], finished=0, now=100.0, width=width, height=24))
+
+
+STATES = [
+    ({"state": State.QUEUED, "bytes_done": 0, "bytes_total": None}, "queued"),
+    ({"state": State.VERIFYING}, "verifying"),
+    ({"state": State.PARKED, "error": STALLED}, "waits: The server stopped answering"),
+    ({"state": State.PAUSED}, "paused"),
+    ({"eta": None}, "time left unknown"),
+    ({"bytes_total": None, "eta": None}, "3.9 GB  21.4 MB/s"),
+    ({"attempt": 1, "bytes_resumed": 0}, "2 min 20 s left"),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), STATES)
+def test_every_state_has_its_words(fields: dict[str, Any], expected: str) -> None:
+    """One row each."""
+    (line,) = text_of(frame([view_of(**fields)], finished=0, now=100.0, width=160, height=24))
+    assert expected in line
+
+
+def test_several_have_a_total_row() -> None:
+    """What is finished is counted there; it is not drawn any more."""
+    *_, total = text_of(frame([view_of(), WAITING], finished=1, now=100.0, width=120, height=24))
+    assert total == "1 of 3 done · 4.1 GB of 7.7 GB · 21.4 MB/s · 2 min 47 s left · 1 recovering"
+
+
+def test_more_than_fit_are_counted() -> None:
+    """Running ones first, and the frame leaves a line for the prompt."""
+    queued = [view_of(download_id=f"q{i}", state=State.QUEUED, filename=f"q{i}") for i in range(20)]
+    lines = text_of(frame([*queued, view_of()], finished=0, now=0.0, width=80, height=6))
+    assert len(lines) == 5
+    assert lines[0].startswith("sd_xl_base")
+    assert lines[3] == "… and 18 more"
+
+
+def test_ascii_for_terminals_that_are_not_utf8() -> None:
+    """Every character is one byte."""
+    lines = text_of(frame([view_of(), WAITING], finished=1, now=100.0, width=90, height=24, charset=ASCII))
+    assert "######=====---------" in lines[0]
+    assert all(line.isascii() for line in lines)
+
+
+views = st.builds(
+    view_of,
+    filename=st.text(max_size=60),
+    state=st.sampled_from(sorted(State)),
+    bytes_done=st.integers(0, 10**12),
+    bytes_total=st.none() | st.integers(0, 10**12),
+    bytes_resumed=st.integers(0, 10**12),
+    eta=st.none() | st.floats(0, 1e9),
+    retry_at=st.none() | st.floats(0, 1e9),
+    error=st.none() | st.just(STALLED),
+)
+
+
+@given(st.lists(views, max_size=8), st.integers(0, 200), st.integers(1, 40), st.sampled_from([ASCII, BLOCKS]))
+def test_no_row_wraps_and_no_frame_scrolls(some: list[DownloadView], width: int, height: int, charset: Any) -> None:
+    """Whatever the server calls its files and whatever the size of the window."""
+    rows = frame(some, finished=0, now=0.0, width=width, height=height, charset=charset)
+    assert len(rows) <= max(1, height - 1)
+    assert all(columns(line) < max(width, 1) for line in text_of(rows))
+    assert not [character for line in text_of(rows) for character in line if category(character) in {"Cc", "Zl", "Zp"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [("abcdef", 6, "abcdef"), ("abcdefg", 6, "abcde…"), ("漢字漢字", 5, "漢字…"), ("abc", 1, "…"), ("abc", 0, "")],
+)
+def test_what_is_cut_is_marked(text: str, width: int, expected: str) -> None:
+    """Wide characters take two columns."""
+    assert expected == cut(text, width, BLOCKS)
+
+
+PAINTED = [
+    ({"TERM": "xterm-256color"}, True),
+    ({"TERM": "xterm-256color", "NO_COLOR": "1"}, False),
+    ({"TERM": "vt100"}, True),
+    ({"TERM": "dumb"}, False),
+]
+
+
+@pytest.mark.parametrize(("environ", "coloured"), PAINTED)
+def test_colours_by_the_environment(environ: dict[str, str], coloured: bool) -> None:
+    """NO_COLOR is kept; the width told beside a line counts no escape codes."""
+    ((line, width),) = Canvas(environ).paint([[("ab", Tone.PLAIN), ("cd", Tone.BAD)]])
+    assert (coloured, 4) == ("\x1b[" in line, width)
+    assert line.replace("\x1b[31m", "").replace("\x1b[0m", "") == "abcd"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"), [("utf-8", BLOCKS), ("UTF8", BLOCKS), ("latin-1", ASCII), ("ascii", ASCII), (None, ASCII)]
+)
+def test_blocks_need_utf8(encoding: str | None, expected: Any) -> None:
+    """Everything else gets ASCII."""
+    assert charset_for(encoding) is expected
