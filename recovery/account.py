@@ -80,7 +80,7 @@ class Account:
         now = self._means.clock.time()
         text = self._means.describe(error) if isinstance(error, BaseException) else error
         trial, record, progress = self.unrecorded, None, None
-        if made and trial is not None:
+        if made and trial is not None and trial.began:
             self.unrecorded = None
             number = trial.attempt.number
             record = trial.record(state, ended_at=now, verdict=verdict, error=text, delay_s=wait_s)

@@ -71,13 +71,19 @@ class AttemptTask(Generic[T]):
         self.attempt = attempt
         self.started_at = started_at
         self.progress_from = attempt.done
-        self._task = asyncio.get_running_loop().create_task(_guarded(call, attempt, limit))
+        self.began = False
+        """Whether the callable was called at all; one that is stopped before that was no attempt."""
+        self._task = asyncio.get_running_loop().create_task(self._run(call, limit))
         self._task.add_done_callback(when_done)
 
     @property
     def done(self) -> bool:
         """Whether it has ended."""
         return self._task.done()
+
+    async def _run(self, call: Callable[[Attempt], Awaitable[T]], limit: Limit | None) -> Outcome[T]:
+        self.began = True
+        return await _guarded(call, self.attempt, limit)
 
     async def stop(self, *, within_s: float) -> None:
         """Cancel it and wait for its clean-up, but not longer than ``within_s`` seconds of real time."""

@@ -156,6 +156,7 @@ class Logbook:
         self.operation = _unrecorded(spec, owner, now)
         self.generation: int | None = None
         """The fencing token; None until the lease was taken in the journal."""
+        self._released = False
         self.touched = False
         """Whether the journal may know of the operation through us."""
 
@@ -208,10 +209,13 @@ class Logbook:
 
     async def renew(self, now: float, progress: tuple[int, int | None] | None) -> bool:
         """Extend the lease and say how far the work has come; False once another owner has it."""
+        if self._released:  # a heartbeat that comes late must not take it again
+            return True
         return await self._renew(self._ttl_s, now, progress)
 
     async def release(self, now: float) -> None:
         """Let the lease end now; the row stays as it is, with the reason for its state in it."""
+        self._released = True
         await self._renew(0.0, now, None)
 
     async def _renew(self, ttl_s: float, now: float, progress: tuple[int, int | None] | None) -> bool:

@@ -187,6 +187,7 @@ class Run(Generic[T]):
             await self._wait(self._account.entry(State.WAITING, verdict=shut.recovery_hint, error=shut, wait_s=wait_s))
         if self.book.operation.state is not State.RUNNING:
             await self._account.note(self._account.entry(State.RUNNING))
+        await self._heed()
 
     async def _make_attempt(self) -> AttemptTask[T]:
         self.control.take_retry()  # there is no wait to end
@@ -214,7 +215,6 @@ class Run(Generic[T]):
     async def _judge(self, trial: AttemptTask[T], error: BaseException) -> Retry | Park:
         """Return what follows a failed attempt; raises when nothing does."""
         if self._must_stop():
-            await self._admission.give_back()
             await self._heed(error)
         verdict = self._means.classifier.classify(error)
         if may_be_offline(verdict) and not await self._holds(Condition.NETWORK, error):
@@ -255,10 +255,11 @@ class Run(Generic[T]):
 
     async def _heed(self, error: BaseException | None = None) -> None:
         """Raise what we were asked to end with, if anything."""
-        if self._lost:
-            raise Fenced(self.book.operation.operation_id) from error
-        if self.control.requested is None:
+        if not self._must_stop():
             return
+        await self._admission.give_back()
+        if self._lost or self.control.requested is None:
+            raise Fenced(self.book.operation.operation_id) from error
         state, ending = _STOPS[self.control.requested]
         error = None if isinstance(error, asyncio.CancelledError) else error
         await self._account.end(self._account.entry(state, made=True, error=error))
