@@ -240,6 +240,14 @@ def tell(log: LogLines, name: EventName, ts: float, **fields: Any) -> str | None
     return log.line(DownloadEvent(event=name, view=view_of(**fields), ts=ts))
 
 
+def test_a_log_beside_a_bar_leaves_out_what_the_bar_shows() -> None:
+    """Trouble is still a line of its own."""
+    log = LogLines(bar=True)
+    assert [tell(log, name, 1.0) for name in (EventName.STARTED, EventName.VERIFYING)] == [None, None]
+    assert tell(log, EventName.PROGRESS, 100.0) is None
+    assert "The server stopped sending" in str(tell(log, EventName.WAITING, 101.0, error=STALLED))
+
+
 def test_a_log_has_a_line_per_change_and_progress_every_thirty_seconds() -> None:
     """The clock of a download's progress begins with its first event and with each line."""
     log = LogLines()

@@ -11,15 +11,19 @@ INTERVAL_S: Final = 30.0
 """Seconds between two progress lines of one download."""
 
 _DETAILS: Final = frozenset({EventName.QUEUED, EventName.INTERRUPTED})
+_ON_THE_BAR: Final = frozenset({EventName.STARTED, EventName.VERIFYING})
 
 
 class LogLines:
     """Turns a stream of events into the lines worth printing; how a download ended is said by its outcome."""
 
-    def __init__(self, *, verbose: bool = False, progress: bool = True) -> None:
-        """``verbose`` adds every broken connection; without ``progress`` there are no periodic lines."""
-        self._verbose = verbose
-        self._progress = progress
+    def __init__(self, *, verbose: bool = False, bar: bool = False, progress: bool = True) -> None:
+        """``verbose`` adds every broken connection; without ``progress`` there are no periodic lines.
+
+        Beside a ``bar`` what it shows anyway is left out.
+        """
+        self._left_out = (frozenset() if verbose else _DETAILS) | (_ON_THE_BAR if bar else frozenset())
+        self._progress = progress and not bar
         self._last: dict[str, float] = {}
 
     def line(self, event: DownloadEvent) -> str | None:
@@ -31,7 +35,7 @@ class LogLines:
         if event.event is EventName.PROGRESS:
             if not self._progress or event.ts - self._last.setdefault(download_id, event.ts) < INTERVAL_S:
                 return None
-        elif event.event in _DETAILS and not self._verbose:
+        elif event.event in self._left_out:
             return None
         self._last[download_id] = event.ts
         return f"{download_id}  {name_of(event.view)}: {event_words(event)}"

@@ -64,7 +64,7 @@ class Runner:
             arguments.progress == "bar" or (arguments.progress == "auto" and console.terminal)
         )
         self._log = LogLines(
-            verbose=arguments.verbose > 0, progress=not self._bar and arguments.progress in {"auto", "log"}
+            verbose=arguments.verbose > 0, bar=self._bar, progress=arguments.progress in {"auto", "log"}
         )
         self._live: dict[str, DownloadView] = {}
         self._outcomes: list[Outcome] = []
