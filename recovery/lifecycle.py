@@ -81,6 +81,8 @@ def asked_again(row: Operation, spec: OperationSpec, now: float) -> Operation:
     ``deaths`` stay: who crashes at every start must not be started for ever by whoever starts what was unfinished.
     """
     if row.state in TERMINAL or row.state is State.PAUSED:
+        if spec.again is not None and spec.again != row.generation:
+            return row
         row = _without_verdict(row, state=transition(row.state, State.QUEUED), history=row.history.fresh_budget(now))
     return _as_asked(row, spec, now)
 

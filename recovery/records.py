@@ -43,6 +43,11 @@ class OperationSpec:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     args: Mapping[str, JsonValue] = field(default_factory=dict)
     """For whoever continues it in another process."""
+    again: int | None = None
+    """Generation of the stopped row (ended or paused) that is to be taken up again. One that has stopped since, because
+    somebody else ran it to its end or stopped it by hand, stays as it is and cannot be claimed. None: take up any; a
+    number that is no generation, such as -1: none.
+    """
     progress_done: int | None = None
     """Durable units that the caller knows of, such as bytes its own checkpoints vouch for; None where it does not
     know. An

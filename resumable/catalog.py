@@ -132,6 +132,7 @@ class Catalog:
                 receipt=read_file(conn, "download_id", download_id),
                 claimed=claimed_bytes(conn, download_id),
                 seen=None if seen is None else seen.view,
+                again=-1 if operation is None or operation.state in ACTIVE else operation.generation,
                 created_at=None if operation is None else operation.created_at,
             )
 

@@ -25,6 +25,7 @@ from resumable.rows import (
     put_file,
     read_download,
     read_file,
+    stored_name,
 )
 from resumable.validators import Representation
 
@@ -158,7 +159,7 @@ class SqliteCheckpoints:
 
     async def receipt_for(self, path: Path) -> FileRow | None:
         """Return the newest receipt for a published path."""
-        return await self._database.read(lambda conn: read_file(conn, "path", str(path)))
+        return await self._database.read(lambda conn: read_file(conn, "path", stored_name(str(path))))
 
     async def _fenced(self, write: Callable[[sqlite3.Connection], None], *, urgent: bool) -> None:
         try:

@@ -37,6 +37,8 @@ class Known:
     receipt: FileRow | None
     claimed: int
     seen: DownloadView | None
+    again: int
+    """Generation of the stopped operation that is taken up again, -1 where there is none (``OperationSpec.again``)."""
     created_at: float | None
 
 

@@ -18,7 +18,7 @@ from resumable.errors import DestinationError
 from resumable.linkstore import Links
 from resumable.model import DownloadRequest, Durability, Options
 from resumable.redact import has_secret, redact_url
-from resumable.rows import DownloadRow
+from resumable.rows import DownloadRow, is_text
 
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -116,6 +116,8 @@ def _place(dest: Path | str | None, directory: Path | str | None) -> tuple[Path,
     text = os.fspath(dest)
     if "\0" in text:
         raise DestinationError("a file name cannot hold a NUL character")
+    if not text:
+        raise DestinationError("the file name is empty")
     path = os.path.join(folder, os.path.expanduser(text))
     if text.endswith(os.sep):
         return Path(os.path.abspath(path)), None
@@ -133,12 +135,16 @@ def key_of(request: DownloadRequest) -> str:
     Parameters that only sign a link are left out, so that a link signed anew continues the same download.
     """
     if request.dest is not None:
-        return str(request.dest)
+        return _text(request.dest)
     parts = urlsplit(request.url)
     query = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if _SIGNING.fullmatch(k) is None]
     # Hashed: what identifies may still be secret.
     identity = hashlib.sha256(urlencode(query).encode()).hexdigest()[:16] if query else ""
-    return f"{request.directory}/?{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}?{identity}"
+    return f"{_text(request.directory)}/?{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}?{identity}"
+
+
+def _text(path: Path) -> str:
+    return str(path) if is_text(str(path)) else f"bytes:{os.fsencode(path).hex()}"
 
 
 def id_of(key: str) -> str:

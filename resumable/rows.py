@@ -6,6 +6,7 @@ They run inside somebody's transaction or read; a row whose CRC does not match i
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ __all__ = [
     "FileRow",
     "claimed_bytes",
     "downloads",
+    "is_text",
     "put_download",
     "put_file",
     "read_download",
     "read_file",
+    "stored_name",
 ]
 
 DOWNLOADS: Final = Schema("downloads", (files("resumable").joinpath("schema.sql").read_text("utf-8"),))
@@ -68,8 +71,8 @@ class DownloadRow:
         request = json.dumps(self.request, sort_keys=True)
         return (
             self.download_id,
-            self.directory,
-            self.filename,
+            stored_name(self.directory),
+            None if self.filename is None else stored_name(self.filename),
             self.named_by,
             request,
             representation,
@@ -94,6 +97,22 @@ class FileRow:
     finished_at: float
 
 
+def stored_name(name: str) -> str:
+    """Return a file name as TEXT: file names are bytes, and those that are no UTF-8 are written in hex behind a NUL,
+    which no name has.
+    """
+    return name if is_text(name) else f"\0{os.fsencode(name).hex()}"
+
+
+def _name(stored: str) -> str:
+    return os.fsdecode(bytes.fromhex(stored[1:])) if stored.startswith("\0") else stored
+
+
+def is_text(name: str) -> bool:
+    """Return whether a file name can be written as UTF-8."""
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def put_download(conn: sqlite3.Connection, row: DownloadRow) -> None:
     """Insert or replace the row."""
     conn.execute("INSERT OR REPLACE INTO downloads VALUES (?, ?, ?, ?, ?, ?, ?, ?)", sealed(row.cells()))
@@ -116,8 +135,8 @@ def downloads(conn: sqlite3.Connection) -> Iterator[DownloadRow]:
 def _download(cells: Sequence[Any]) -> DownloadRow:
     return DownloadRow(
         download_id=cells[0],
-        directory=cells[1],
-        filename=cells[2],
+        directory=_name(cells[1]),
+        filename=None if cells[2] is None else _name(cells[2]),
         named_by=cells[3],
         request=json.loads(cells[4]),
         representation=None if cells[5] is None else Representation.from_json(json.loads(cells[5])),
@@ -135,7 +154,7 @@ def put_file(conn: sqlite3.Connection, row: FileRow) -> None:
     """Insert or replace the receipt."""
     cells = (
         row.download_id,
-        str(row.path),
+        stored_name(str(row.path)),
         row.size,
         row.mtime_ns,
         row.sha256,
@@ -159,7 +178,7 @@ def read_file(conn: sqlite3.Connection, column: str, value: str) -> FileRow | No
 def _file(cells: Sequence[Any]) -> FileRow:
     return FileRow(
         download_id=cells[0],
-        path=Path(cells[1]),
+        path=Path(_name(cells[1])),
         size=cells[2],
         mtime_ns=cells[3],
         sha256=cells[4],

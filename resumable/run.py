@@ -101,6 +101,7 @@ class Run:
         self._attempts = 0
         self.claimed_bytes: int | None = None
         """What former runs' checkpoints vouch for."""
+        self._again = -1
         self._filename = filename
         self.session = self._new_session()
         standing.begin()
@@ -112,6 +113,7 @@ class Run:
 
     def take_up(self, known: Known) -> None:
         """Begin where former runs ended, as far as the store knows them."""
+        self._again = known.again
         self.claimed_bytes = 0 if self.request.options.restart else known.claimed
         if known.row is not None and self.session.filename is None:
             self.session.filename = known.row.filename
@@ -213,6 +215,7 @@ class Run:
             project=self.request.project,
             title=view.filename or view.url,
             policy=self._shared.policy,
+            again=self._again,
             progress_done=self.claimed_bytes,
             args=self.args,
         )

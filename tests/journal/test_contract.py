@@ -82,6 +82,20 @@ async def test_an_ended_row_is_taken_up_again_under_its_name(journal: AnyJournal
     assert again.history == history.fresh_budget(clock.time())
 
 
+async def test_what_stopped_after_the_caller_looked_is_left_alone(journal: AnyJournal, clock: FakeClock) -> None:
+    """Whoever waited for a slot does not do again what another process has done, nor what a person has stopped."""
+    seen = (await journal.begin(spec(operation_id="mine", again=-1))).generation
+    _, generation = await claim(journal, clock, "two", operation_id="mine")
+    await journal.record("mine", generation, state=State.COMPLETE, now=clock.time())
+    for again in (-1, seen):
+        late = spec(operation_id="mine", again=again)
+        row, none = await journal.begin_and_claim(late, owner="one", ttl_s=TTL, now=clock.time())
+        assert (row.state, none) == (State.COMPLETE, None)
+    told = spec(operation_id="mine", again=generation)
+    row, new = await journal.begin_and_claim(told, owner="one", ttl_s=TTL, now=clock.time())
+    assert (row.state, new) == (State.RUNNING, generation + 1)
+
+
 async def test_an_id_belongs_to_one_kind_and_key(journal: AnyJournal) -> None:
     """Two different operations under one name would overwrite each other: refused, and nothing changes."""
     row = await journal.begin(spec(operation_id="mine"))
