@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from recovery.events import GateEvent, HealthEvent, OperationEvent
 
-__all__ = ["Event", "Observer", "observe", "observed", "tell"]
+__all__ = ["Event", "Observer", "Observers", "observe", "observed", "tell"]
 
 Event: TypeAlias = OperationEvent | HealthEvent | GateEvent
 Observer: TypeAlias = Callable[[Event], None]
@@ -20,30 +20,31 @@ Observer: TypeAlias = Callable[[Event], None]
 log = logging.getLogger("recovery")
 
 
-class _Observers:
+class Observers:
     """The list, replaced as a whole whenever it changes: a thread that goes through it is not disturbed."""
 
     current: tuple[Observer, ...] = ()
+    """Empty: nobody listens, and no event need be made."""
 
 
 def observe(observer: Observer) -> Callable[[], None]:
     """Have ``observer`` called with every event from now on; call what is returned to end that."""
-    _Observers.current = (*_Observers.current, observer)
+    Observers.current = (*Observers.current, observer)
 
     def stop() -> None:
-        _Observers.current = tuple(each for each in _Observers.current if each is not observer)
+        Observers.current = tuple(each for each in Observers.current if each is not observer)
 
     return stop
 
 
 def observed() -> bool:
     """Return whether anybody listens, before an event is made for nobody."""
-    return bool(_Observers.current)
+    return bool(Observers.current)
 
 
 def tell(event: Event) -> None:
     """Hand an event to all observers."""
-    for observer in _Observers.current:
+    for observer in Observers.current:
         try:
             observer(event)
         except Exception:  # an observer's code must not fail what it observes
