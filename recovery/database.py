@@ -51,6 +51,7 @@ from typing import Any, Self, TypeVar
 from recovery.clock import Clock, SystemClock
 from recovery.events import HealthEvent
 from recovery.health import Health
+from recovery.observers import tell
 from recovery.quickcheck import quick_check
 from recovery.reader import Reader, ReaderUnusable
 from recovery.schema import Schema
@@ -330,8 +331,10 @@ class Database:
         self._store.maintain(idle=True)
 
     def _say(self, health: Health, reason: str) -> None:
+        event = HealthEvent(health, reason, self._clock.time())
+        self._in_loop(tell, event)
         if self._on_health is not None:
-            self._in_loop(self._on_health, HealthEvent(health, reason, self._clock.time()))
+            self._in_loop(self._on_health, event)
 
     def _in_loop(self, callback: Callable[..., None], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting any more

@@ -16,7 +16,6 @@ queue's own exceptions) is never retried, whatever is asked for.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import random
@@ -26,7 +25,6 @@ from functools import partial
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
 from recovery.arguments import ArgumentNames, check_template
-from recovery.background import background_loop
 from recovery.chosen_types import ChosenTypes, Types
 from recovery.classify import Classifier, Rule
 from recovery.clock import Clock, SystemClock
@@ -47,7 +45,7 @@ from recovery.policy import RetryPolicy
 from recovery.recipe import Recipe
 from recovery.steps import CURRENT, RunningOperation, RunningSyncOperation
 from recovery.supervisors import Source, settled, supervisor_for
-from recovery.turns import Turns
+from recovery.turns import Turns, take_turns
 
 __all__ = ["RecoverableOptions", "recipe_of", "recoverable"]
 
@@ -277,24 +275,13 @@ def _durable(recipe: Recipe, source: Source, in_memory: Callable[..., Any]) -> C
 
 
 def _durable_blocking(recipe: Recipe, source: Source, in_memory: Callable[..., Any]) -> Callable[..., Any]:
-    async def operate(turns: Turns, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def operate(args: tuple[Any, ...], kwargs: dict[str, Any], turns: Turns) -> Any:
         supervisor = await supervisor_for(source)
         if supervisor is None:
             return await turns.call(partial(in_memory, *args, **kwargs))
         return await DurableCall(recipe, args, kwargs, supervisor, turns).run()
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if _in_event_loop():
-            raise RuntimeError("it would block this event loop until it has ended: call it with asyncio.to_thread")
-        turns = Turns(background_loop())
-        return turns.wait_for_end(operate(turns, args, kwargs))
+        return take_turns(partial(operate, args, kwargs))
 
     return wrapper
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from recovery.clock import Clock, SystemClock
 from recovery.events import GateEvent
 from recovery.gate import Admit, GatePhase, GateSettings, GateState, Wait, admit, failed, released, succeeded
+from recovery.observers import tell
 from recovery.records import JsonValue
 from recovery.verdict import Verdict
 
@@ -101,10 +102,13 @@ class _Gates:
         raise NotImplementedError
 
     def _say(self, host: str, old: GateState, new: GateState) -> None:
-        if self._on_event is None or new.phase is old.phase:
+        if new.phase is old.phase:
             return
         ts = self._clock.time()
-        self._on_event(GateEvent(host=host, state=new.phase.value, until=new.held_until, failures=new.failures, ts=ts))
+        event = GateEvent(host=host, state=new.phase.value, until=new.held_until, failures=new.failures, ts=ts)
+        tell(event)
+        if self._on_event is not None:
+            self._on_event(event)
 
 
 class MemoryGates(_Gates):

@@ -17,6 +17,7 @@ from recovery.clock import Clock
 from recovery.events import HealthEvent
 from recovery.history import History
 from recovery.lifecycle import Fenced
+from recovery.observers import tell
 from recovery.records import AttemptRecord, Command, Operation, OperationSpec
 from recovery.states import State
 from recovery.verdict import Verdict
@@ -110,10 +111,13 @@ class StoreEdge:
         self.trouble = trouble
         if trouble is not None:
             log.warning("store-trouble", extra={"trouble": trouble})
-        if not news or self._on_health is None:
+        if not news:
             return
         reason = "" if trouble is None else f"What happens now is not being recorded: {trouble}"
         event = HealthEvent("ok" if trouble is None else "degraded", reason, self._clock.time())
+        tell(event)
+        if self._on_health is None:
+            return
         try:
             self._on_health(event)
         except Exception:  # an observer's code must not fail what it observes

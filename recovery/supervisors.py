@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from recovery.logbook import JournalPort
-from recovery.observers import tell
 from recovery.supervisor import Supervisor
 
 __all__ = ["Source", "settled", "supervisor_for"]
@@ -55,7 +54,7 @@ async def supervisor_for(source: Source) -> Supervisor | None:
 def _for_journal(journal: JournalPort) -> Supervisor:
     supervisor = _of_journals.get(id(journal))
     if supervisor is None or supervisor.journal is not journal:
-        supervisor = _of_journals[id(journal)] = Supervisor(journal, on_health=tell)
+        supervisor = _of_journals[id(journal)] = Supervisor(journal)
     return supervisor
 
 
@@ -82,5 +81,5 @@ async def _open(path: Path) -> Supervisor:
     from recovery.database import Database
     from recovery.journal import JOURNAL, Journal
 
-    database = await Database.open(path, [JOURNAL], on_health=tell)
-    return Supervisor(Journal(database), on_health=tell)
+    database = await Database.open(path, [JOURNAL])
+    return Supervisor(Journal(database))

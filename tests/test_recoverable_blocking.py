@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import logging
 import os
 import signal
 import subprocess
@@ -31,10 +30,9 @@ from recovery import (
     current_sync_operation,
     recoverable,
 )
-from recovery.background import background_loop
+from recovery.loopthread import process_loop
 from recovery.recipe import Recipe
 from recovery.testing import MemoryJournal
-from recovery.turns import Turns
 
 AT_ONCE = RetryPolicy(base=0.0)
 ONCE = RetryPolicy(max_no_progress=0)
@@ -49,7 +47,7 @@ def journal() -> MemoryJournal:
 
 def in_background(ask: Callable[[], Any]) -> Any:
     """Await something in the loop in which blocking functions are supervised."""
-    return asyncio.run_coroutine_threadsafe(ask(), background_loop()).result(timeout=10)
+    return asyncio.run_coroutine_threadsafe(ask(), process_loop.get().loop).result(timeout=10)
 
 
 # ---- in memory ------------------------------------------------------------------------------------------------------
@@ -244,7 +242,7 @@ def test_a_pause_reaches_a_blocking_function_at_its_next_step(journal: MemoryJou
         op.step("a", lambda: 1)
         if not seen:
             seen.append("first")
-            asyncio.run_coroutine_threadsafe(supervisor.close(), background_loop())
+            asyncio.run_coroutine_threadsafe(supervisor.close(), process_loop.get().loop)
             for number in range(10_000):
                 time.sleep(0.001)
                 op.checkpoint("waiting", number)
@@ -360,23 +358,6 @@ async def expire(journal: MemoryJournal) -> None:
     row = await journal.find("import", "x")
     assert row is not None
     await journal.renew(row.operation_id, row.generation, ttl_s=0.0, now=0.0)
-
-
-def test_turns_hand_over_what_a_function_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """To whoever waits for it in the loop, and nothing is lost when nobody does."""
-    caplog.set_level(logging.ERROR)
-    turns = Turns(background_loop())
-
-    def fails() -> None:
-        raise ZeroDivisionError
-
-    async def work() -> str:
-        with pytest.raises(ZeroDivisionError):
-            await turns.call(fails)
-        return "went on"
-
-    assert turns.wait_for_end(work()) == "went on"
-    assert caplog.records == []
 
 
 def test_a_forked_child_makes_a_loop_of_its_own(tmp_path: Path) -> None:
