@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from recovery.states import IllegalTransition, State, transition
     from recovery.steps import RunningOperation, RunningSyncOperation, current_operation, current_sync_operation
     from recovery.supervisor import Supervisor
+    from recovery.supervisors import close_state_files
 
 _WHERE = {
     "classify": "Action Category Classifier Condition Rule UserAction Verdict",
@@ -58,6 +59,7 @@ _WHERE = {
     "states": "IllegalTransition State transition",
     "steps": "RunningOperation RunningSyncOperation current_operation current_sync_operation",
     "supervisor": "Supervisor",
+    "supervisors": "close_state_files",
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names.split()}
 
@@ -103,6 +105,7 @@ __all__ = [
     "SystemClock",
     "UserAction",
     "Verdict",
+    "close_state_files",
     "current_operation",
     "current_sync_operation",
     "decide",

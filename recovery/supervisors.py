@@ -11,12 +11,15 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from recovery.logbook import JournalPort
 from recovery.supervisor import Supervisor
 
-__all__ = ["Source", "settled", "supervisor_for"]
+if TYPE_CHECKING:
+    from recovery.database import Database
+
+__all__ = ["Source", "close_state_files", "settled", "supervisor_for"]
 
 Given: TypeAlias = "Supervisor | JournalPort | str | os.PathLike[str]"
 Source: TypeAlias = "Given | Callable[[], Given | None] | Callable[[], Awaitable[Given | None]]"
@@ -25,9 +28,9 @@ decorated; None means that this call is not durable.
 """
 
 _of_journals: weakref.WeakValueDictionary[int, Supervisor] = weakref.WeakValueDictionary()
-_of_files: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Supervisor]]] = (
-    weakref.WeakKeyDictionary()
-)
+_of_files: weakref.WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[str, asyncio.Task[tuple[Supervisor, Database]]]
+] = weakref.WeakKeyDictionary()
 
 
 async def supervisor_for(source: Source) -> Supervisor | None:
@@ -74,12 +77,24 @@ async def _for_file(path: str) -> Supervisor:
     task = opened.get(path)
     if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
         task = opened[path] = loop.create_task(_open(Path(path)))
-    return await asyncio.shield(task)
+    supervisor, _ = await asyncio.shield(task)
+    return supervisor
 
 
-async def _open(path: Path) -> Supervisor:
+async def close_state_files() -> None:
+    """Close the state files that were opened by their paths in the running event loop; the next call opens them again.
+
+    Not needed at the end of a program: the loop's end closes them.
+    """
+    for task in _of_files.pop(asyncio.get_running_loop(), {}).values():
+        supervisor, database = await task
+        await supervisor.close()
+        await database.close()
+
+
+async def _open(path: Path) -> tuple[Supervisor, Database]:
     from recovery.database import Database
     from recovery.journal import JOURNAL, Journal
 
     database = await Database.open(path, [JOURNAL])
-    return Supervisor(Journal(database))
+    return Supervisor(Journal(database)), database

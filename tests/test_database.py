@@ -293,8 +293,9 @@ async def test_cancelled_writers_leave_no_transaction_open(state_path: Path) -> 
 
 
 def assert_threads_end() -> None:
-    """Wait for every database thread to end: it answers its last caller before it is gone itself. The loop thread of the
-    process (``recovery.loopthread``), which other tests have started, stays.
+    """Wait for every database thread to end: it answers its last caller before it is gone itself.
+
+    The loop thread of the process (``recovery.loopthread``), which other tests have started, stays.
     """
     for thread in threading.enumerate():
         if thread is threading.main_thread() or thread.name.startswith(("asyncio_", "pytest_timeout", "recovery")):

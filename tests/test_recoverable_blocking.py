@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from recovery import (
 )
 from recovery.loopthread import process_loop
 from recovery.recipe import Recipe
+from recovery.supervisors import close_state_files
 from recovery.testing import MemoryJournal
 
 AT_ONCE = RetryPolicy(base=0.0)
@@ -43,6 +44,13 @@ ROOT = Path(__file__).resolve().parent.parent
 def journal() -> MemoryJournal:
     """Return a journal in memory that is used from the background loop only."""
     return MemoryJournal()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_stays_open() -> Iterator[None]:
+    """Close what was opened in the process's own loop, which ends with the process only."""
+    yield
+    in_background(close_state_files)
 
 
 def in_background(ask: Callable[[], Any]) -> Any:

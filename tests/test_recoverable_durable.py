@@ -30,7 +30,7 @@ from recovery import (
 from recovery.database import Database
 from recovery.journal import JOURNAL
 from recovery.observers import observe
-from recovery.supervisors import supervisor_for
+from recovery.supervisors import close_state_files, supervisor_for
 from recovery.testing import FakeClock, MemoryJournal
 from tests.supervising import eventually
 
@@ -344,6 +344,9 @@ async def test_a_path_is_opened_when_it_is_needed_and_once(state_path: Path) -> 
     assert first is not None
     assert isinstance(first.journal, Journal)
     assert len(await first.journal.list({State.COMPLETE})) == 5
+    await close_state_files()
+    assert await importer.run("after") == "after"
+    assert first is not await supervisor_for(state_path)
 
 
 async def test_a_function_may_name_the_journal(memory: MemoryJournal) -> None:
