@@ -19,7 +19,7 @@ http {{
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; etag on; server_tokens off;
   client_body_temp_path {run}/body; proxy_temp_path {run}/proxy; fastcgi_temp_path {run}/f; uwsgi_temp_path {run}/u;
   scgi_temp_path {run}/s;
-  server {{ listen 127.0.0.1:{port} {listen} reuseport; {keys} root {root}; location / {{ {rate} }} }}
+  server {{ listen {address}:{port} {listen} reuseport; {keys} root {root}; location / {{ {rate} }} }}
 }}
 """
 
@@ -33,11 +33,20 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(root: Path, *, limit_rate: str | None = None, tls: Path | None = None) -> Iterator[str]:
+def serving(
+    root: Path,
+    *,
+    limit_rate: str | None = None,
+    tls: Path | None = None,
+    space: str | None = None,
+    address: str = "127.0.0.1",
+) -> Iterator[str]:
     """Serve ``root`` and yield the base URL.
 
     ``limit_rate`` is nginx's (per connection), such as ``10m``. With ``tls`` it speaks HTTPS, and a new authority's
-    certificate is put into that folder as ``ca.pem``. Raises RuntimeError without nginx.
+    certificate is put into that folder as ``ca.pem``. ``space`` is a network namespace to serve in, at ``address``.
+    Raises
+    RuntimeError without nginx.
     """
     binary = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if binary is None:
@@ -49,14 +58,19 @@ def serving(root: Path, *, limit_rate: str | None = None, tls: Path | None = Non
         rate = f"limit_rate {limit_rate};" if limit_rate else ""
         listen = "ssl" if tls else ""
         keys = _certificate(Path(run), tls) if tls else ""
-        config.write_text(_CONFIG.format(run=run, port=port, root=root, rate=rate, user=user, listen=listen, keys=keys))
-        process = subprocess.Popen([binary, "-c", str(config), "-e", f"{run}/error.log"])
+        config.write_text(
+            _CONFIG.format(
+                run=run, port=port, root=root, rate=rate, user=user, listen=listen, keys=keys, address=address
+            )
+        )
+        inside = ["ip", "netns", "exec", space] if space else []
+        process = subprocess.Popen([*inside, binary, "-c", str(config), "-e", f"{run}/error.log"])
         try:
             for _ in range(100):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
                     break
                 time.sleep(0.05)
-            yield f"http{'s' if tls else ''}://127.0.0.1:{port}"
+            yield f"http{'s' if tls else ''}://{address}:{port}"
         finally:
             process.terminate()
             process.wait(10)
