@@ -21,7 +21,7 @@ import { say } from "./strings.js";
  */
 export function ask(root, question) {
   const { title, text, field, confirm, danger = false } = question;
-  const decline = question.decline ?? (confirm === undefined ? say("dialog.close") : say("action.cancel"));
+  const decline = question.decline ?? (confirm === undefined ? say("dialog.close") : say("dialog.back"));
   const problem = make("p", { class: "problem", id: "dialog-problem", role: "alert" });
   const input = make("input", {
     type: "url",

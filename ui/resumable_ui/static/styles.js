@@ -100,8 +100,8 @@ dialog {
 dialog::backdrop { background: rgb(8 10 16 / .5); }
 dialog h2 { font-size: 17px; line-height: 1.3; margin-bottom: 8px; }
 dialog form { display: grid; gap: 16px; }
-dialog .buttons { display: flex; flex-wrap: wrap; gap: 8px; justify-content: flex-end; }
-dialog p { overflow-wrap: anywhere; }
+dialog .buttons { grid-area: auto; display: flex; flex-wrap: wrap; gap: 8px; justify-content: flex-end; }
+dialog p { overflow-wrap: anywhere; white-space: pre-line; }
 
 @media (max-width: 560px) {
   button { min-height: 40px; padding-inline: 14px; }

@@ -11,7 +11,7 @@ const SLOWER_MS = 1_000;
 const FORM = sheet(`
 form { display: grid; gap: 14px; padding: 16px 18px 18px; background: var(--_card); border: 1px solid var(--_line);
   border-radius: var(--_radius); }
-textarea { resize: vertical; min-height: 62px; font-family: inherit; }
+textarea { resize: vertical; field-sizing: content; min-height: 62px; max-height: 40vh; font-family: inherit; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 14px; }
 .buttons { display: flex; gap: 8px; justify-content: flex-end; }
 .buttons .quiet { color: var(--_text); }

@@ -11,6 +11,8 @@ import { sheet } from "../styles.js";
 /** @typedef {import("../types.js").Attempt} Attempt */
 /** @typedef {import("../types.js").Download} Download */
 
+const REDRAW_MS = 1_000;
+
 const TIMELINE = sheet(`
 h4 { margin: 0 0 8px; font-size: 13px; font-weight: 600; }
 ol { display: grid; font-size: 13px; }
@@ -45,6 +47,7 @@ export class AttemptHistory extends StoreElement {
   /** @type {Attempt[]|null} */
   #attempts = null;
   #problem = "";
+  #drawnAt = 0;
 
   constructor() {
     super(TIMELINE);
@@ -77,7 +80,10 @@ export class AttemptHistory extends StoreElement {
     const download = this.store?.downloads.get(this.downloadId);
     if (download === undefined) return;
     const wanted = `${download.state}/${download.attempt}/${this.store?.current}`;
-    if (wanted === this.#asked) return;
+    if (wanted === this.#asked) {
+      if (isUnderWay(download) && Date.now() - this.#drawnAt >= REDRAW_MS) this.#draw();
+      return;
+    }
     this.#asked = wanted;
     void this.#ask(download, wanted);
   }
@@ -94,30 +100,58 @@ export class AttemptHistory extends StoreElement {
   }
 
   #draw() {
+    this.#drawnAt = Date.now();
     const download = this.store?.downloads.get(this.downloadId);
-    const attempts = this.#attempts ?? [];
+    const attempts = download === undefined ? [] : withCurrent(this.#attempts ?? [], download);
     this.note.hidden = attempts.length > 0;
     this.note.textContent = this.#problem
       ? say("history.unavailable", { reason: this.#problem })
       : say(this.#attempts === null ? "history.loading" : "history.empty");
     const now = this.store?.serverNow() ?? 0;
     const total = download?.bytes_total ?? Math.max(1, ...attempts.map((attempt) => attempt.to));
-    this.list.replaceChildren(...attempts.map((attempt) => entry(attempt, total, now)));
+    const waits = download?.state === "waiting";
+    this.list.replaceChildren(
+      ...attempts.map((attempt, index) => entry(attempt, total, now, waits && index === attempts.length - 1)),
+    );
     this.list.hidden = attempts.length === 0;
   }
 }
 
-/** @param {Attempt} attempt @param {number} total @param {number} now */
-function entry(attempt, total, now) {
+/** @param {Download} download */
+function isUnderWay({ state }) {
+  return state === "running" || state === "verifying";
+}
+
+/**
+ * The attempts the server has written down, and the one under way, which it writes down when it has ended.
+ * @param {Attempt[]} ended
+ * @param {Download} download
+ * @returns {Attempt[]}
+ */
+function withCurrent(ended, download) {
+  if (!isUnderWay(download) || ended.some((attempt) => isOpen(attempt))) return ended;
+  const last = ended.at(-1);
+  const from = Math.min(last?.to ?? download.bytes_resumed, download.bytes_done);
+  const n = Math.max(download.attempt, (last?.n ?? 0) + 1);
+  return [...ended, { n, started_at: 0, ended_at: null, from, to: download.bytes_done, error: null, delay: null }];
+}
+
+/** @param {Attempt} attempt */
+function isOpen(attempt) {
+  return attempt.ended_at === null || attempt.ended_at === undefined;
+}
+
+/** @param {Attempt} attempt @param {number} total @param {number} now @param {boolean} waits the next has not begun */
+function entry(attempt, total, now, waits) {
   const gained = Math.max(0, attempt.to - attempt.from);
-  const open = attempt.ended_at === null || attempt.ended_at === undefined;
+  const open = isOpen(attempt);
   const reason = reasonOf(attempt);
   const tone = open ? "now" : reason === "" ? "good" : "bad";
   const piece = make("i");
   piece.style.left = `${share(attempt.from, total)}%`;
   piece.style.width = `${share(attempt.to, total) - share(attempt.from, total)}%`;
   const when = open
-    ? say("history.running", { time: formatTime(attempt.started_at, now) })
+    ? attempt.started_at ? say("history.running.since", { time: formatTime(attempt.started_at, now) }) : say("history.running")
     : `${formatTime(attempt.started_at, now)}, ${say("history.took", { time: formatDuration((attempt.ended_at ?? 0) - attempt.started_at) })}`;
   const span = say("history.span", { from: formatSize(attempt.from), to: formatSize(attempt.to) });
   const gain = gained ? say("history.gained", { size: formatSize(gained) }) : say("history.nothing");
@@ -130,7 +164,10 @@ function entry(attempt, total, now) {
     make("p", { class: "muted" }, `${span}, ${gain}`),
   );
   if (!open) item.append(make("p", { class: "reason" }, reason || say("history.ok")));
-  if (attempt.delay) item.append(make("p", { class: "wait" }, say("history.waited", { time: formatDuration(attempt.delay) })));
+  if (attempt.delay) {
+    const wait = say(waits ? "history.waits" : "history.waited", { time: formatDuration(attempt.delay) });
+    item.append(make("p", { class: "wait" }, wait));
+  }
   return item;
 }
 

@@ -155,6 +155,6 @@ function totalWords({ done, total, speed, eta }) {
   const words = [];
   if (total > 0) words.push(say("list.total", { done: formatSize(done), total: formatSize(total) }));
   if (speed > 0) words.push(formatRate(speed));
-  if (eta !== null) words.push(say("left", { time: formatDuration(eta) }));
+  if (eta !== null) words.push(say("left", { time: formatDuration(Math.max(1, eta)) }));
   return words;
 }

@@ -46,7 +46,10 @@ article:focus { outline: none; }
 .failed .reason { color: var(--_bad); }
 .warn .reason { color: var(--_warn); }
 .answer { margin-top: 6px; color: var(--_bad); overflow-wrap: anywhere; }
-.outdated .figures, .outdated .bar, .outdated .marks { opacity: .5; filter: grayscale(1); }
+/* Greyed, not faded: what was true a moment ago must still be readable. */
+.outdated :is(.run, .resumed), .outdated .dots { filter: grayscale(1); opacity: .6; }
+.outdated .pill { background: var(--_hover); color: var(--_muted); }
+.outdated .figures span:first-child, .outdated .reason { color: var(--_muted); }
 
 .details { margin-top: 10px; padding-top: 12px; border-top: 1px dashed var(--_line); display: grid; gap: 14px; }
 .facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 4px 18px; font-size: 13px; }
@@ -72,6 +75,6 @@ article:focus { outline: none; }
   .run { background: Highlight; }
   .resumed { background: ${hatch("Highlight", "Canvas")}; }
   .breaks i { background: Canvas; }
-  .outdated .figures, .outdated .bar, .outdated .marks { opacity: 1; color: GrayText; }
+  .outdated .figures, .outdated .pill { color: GrayText; }
 }
 `);
