@@ -62,6 +62,11 @@ export function setAttribute(node, name, value) {
   else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }
 
+/** Hide or show; saying the same again would be a change to whoever watches. @param {HTMLElement} node @param {boolean} hidden */
+export function setHidden(node, hidden) {
+  if (node.hidden !== hidden) node.hidden = hidden;
+}
+
 /**
  * Make a node's children the texts, each in an element of its own; those that stay are not touched.
  * @param {Element} parent

@@ -1,5 +1,5 @@
 /** Asks for the access token, where the page was opened without it or with a stale one. */
-import { make, setText } from "../dom.js";
+import { make, setHidden, setText } from "../dom.js";
 import { say } from "../strings.js";
 
 export class AccessForm {
@@ -31,9 +31,9 @@ export class AccessForm {
 
   /** @param {boolean} shown */
   draw(shown) {
-    if (!shown && !this.node.hidden) this.problem.hidden = true;
-    this.node.hidden = !shown;
-    this.problem.hidden = !shown || !this.#tried;
+    if (!shown && !this.node.hidden) setHidden(this.problem, true);
+    setHidden(this.node, !shown);
+    setHidden(this.problem, !shown || !this.#tried);
     setText(this.problem, say("token.wrong"));
   }
 }

@@ -1,7 +1,7 @@
 /** `<add-download>`: a form that starts downloads, one link a line. */
 import { refusalWords } from "../actions.js";
 import { linkProblem } from "../dialogs.js";
-import { make, setText } from "../dom.js";
+import { make, setHidden, setText } from "../dom.js";
 import { StoreElement } from "../store-element.js";
 import { say } from "../strings.js";
 import { sheet } from "../styles.js";
@@ -53,7 +53,7 @@ export class AddDownload extends StoreElement {
     this.form.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.close();
     });
-    this.problem.hidden = true;
+    setHidden(this.problem, true);
     this.root.append(this.form);
   }
 
@@ -132,7 +132,7 @@ export class AddDownload extends StoreElement {
 
   /** @param {string} words */
   #say(words) {
-    this.problem.hidden = words === "";
+    setHidden(this.problem, words === "");
     setText(this.problem, words);
     this.links.setAttribute("aria-invalid", String(words !== ""));
   }

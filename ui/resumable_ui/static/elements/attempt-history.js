@@ -2,7 +2,7 @@
  * `<attempt-history download-id="…">`: the attempts of one download as a timeline: when, from which byte to which,
  * why each ended, how long it waited.
  */
-import { icon, make } from "../dom.js";
+import { icon, make, setHidden } from "../dom.js";
 import { formatDuration, formatSize, formatTime } from "../quantities.js";
 import { StoreElement } from "../store-element.js";
 import { say } from "../strings.js";
@@ -103,7 +103,7 @@ export class AttemptHistory extends StoreElement {
     this.#drawnAt = Date.now();
     const download = this.store?.downloads.get(this.downloadId);
     const attempts = download === undefined ? [] : withCurrent(this.#attempts ?? [], download);
-    this.note.hidden = attempts.length > 0;
+    setHidden(this.note, attempts.length > 0);
     this.note.textContent = this.#problem
       ? say("history.unavailable", { reason: this.#problem })
       : say(this.#attempts === null ? "history.loading" : "history.empty");
@@ -113,7 +113,7 @@ export class AttemptHistory extends StoreElement {
     this.list.replaceChildren(
       ...attempts.map((attempt, index) => entry(attempt, total, now, waits && index === attempts.length - 1)),
     );
-    this.list.hidden = attempts.length === 0;
+    setHidden(this.list, attempts.length === 0);
   }
 }
 

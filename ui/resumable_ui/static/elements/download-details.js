@@ -1,5 +1,5 @@
 /** What is behind "Details": the technical facts of a download, its attempts, and the button that deletes. */
-import { make, setText } from "../dom.js";
+import { make, setHidden, setText } from "../dom.js";
 import { isMoving, proofWords } from "../projection.js";
 import { formatSize, formatTime } from "../quantities.js";
 import { say } from "../strings.js";
@@ -34,7 +34,8 @@ export class DownloadDetails {
       setText(term, say(key));
       setText(value, fact);
     });
-    this.delete.hidden = store.role === "viewer" || !download.actions.includes("cancel") || download.bytes_done === 0;
+    const possible = store.role !== "viewer" && download.actions.includes("cancel") && download.bytes_done > 0;
+    setHidden(this.delete, !possible);
     this.history.store = store;
     this.history.downloadId = download.download_id;
   }

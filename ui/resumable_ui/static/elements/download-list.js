@@ -1,5 +1,5 @@
 /** `<download-list>`: the whole page below the banner: totals, filter, the form that adds, a card for each project. */
-import { icon, make, setAttribute, setChildren, setText, setTexts } from "../dom.js";
+import { icon, make, setAttribute, setChildren, setHidden, setText, setTexts } from "../dom.js";
 import { formatDuration, formatRate, formatSize } from "../quantities.js";
 import { StoreElement } from "../store-element.js";
 import { say } from "../strings.js";
@@ -37,7 +37,7 @@ export class DownloadList extends StoreElement {
       say("add"),
     );
     this.form = /** @type {import("./add-download.js").AddDownload} */ (document.createElement("add-download"));
-    this.form.hidden = true;
+    setHidden(this.form, true);
     this.form.addEventListener("rui-close", () => this.#openForm(false));
     this.cards = make("div", { class: "cards" });
     this.note = make("p", { class: "note" });
@@ -86,13 +86,13 @@ export class DownloadList extends StoreElement {
     setAttribute(this.connection, "class", `connection ${status}`);
     setTexts(this.totals, totalWords(summary));
     for (const filter of FILTERS) setText(/** @type {Element} */ (this.counts.get(filter)), String(summary.counts[filter]));
-    this.filters.hidden = locked || !store.ready || empty;
-    this.totals.hidden = locked || empty;
-    this.add.hidden = locked || store.role === "viewer" || !store.ready;
+    setHidden(this.filters, locked || !store.ready || empty);
+    setHidden(this.totals, locked || empty);
+    setHidden(this.add, locked || store.role === "viewer" || !store.ready);
     if (this.add.hidden) this.form.hidden = true;
     this.access.draw(locked);
-    this.cards.hidden = locked;
-    this.empty.hidden = locked || !empty;
+    setHidden(this.cards, locked);
+    setHidden(this.empty, locked || !empty);
     this.#drawCards(store);
     this.#drawNote(store.ready, summary.counts.all, locked);
   }
@@ -124,7 +124,7 @@ export class DownloadList extends StoreElement {
   #drawNote(ready, all, locked) {
     const downloads = [...(this.store?.downloads.values() ?? [])];
     const nothing = all > 0 && !downloads.some((download) => passes(download, this.#filter));
-    this.note.hidden = locked || (ready && !nothing);
+    setHidden(this.note, locked || (ready && !nothing));
     setText(this.note, ready ? say("filter.none", { filter: say(`filter.${this.#filter}`) }) : say("loading"));
   }
 
@@ -143,7 +143,7 @@ export class DownloadList extends StoreElement {
 
   /** @param {boolean} open */
   #openForm(open) {
-    this.form.hidden = !open;
+    setHidden(this.form, !open);
     setAttribute(this.add, "aria-expanded", String(open));
     if (open) this.form.focus();
     else this.add.focus();

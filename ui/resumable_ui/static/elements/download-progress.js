@@ -1,6 +1,6 @@
 /** `<download-progress download-id="…">`: one download, its bar, its tries, its buttons. */
 import { act, actionWords, inOrder, refusalWords } from "../actions.js";
-import { icon, make, setAttribute, setChildren, setText, setTexts } from "../dom.js";
+import { icon, make, setAttribute, setChildren, setHidden, setText, setTexts } from "../dom.js";
 import {
   barOf,
   dotsOf,
@@ -110,7 +110,7 @@ export class DownloadProgress extends StoreElement {
 
   draw() {
     const { download, store } = this;
-    this.hidden = download === undefined;
+    setHidden(this, download === undefined);
     if (download === undefined || store === null) return;
     this.#drawnAt = Date.now();
     setText(this.name, nameOf(download));
@@ -121,7 +121,7 @@ export class DownloadProgress extends StoreElement {
     this.#drawBar(download);
     setTexts(this.figures, figuresOf(download, store.serverNow(), this.#steadyRate(download)));
     const reason = reasonOf(download);
-    this.reason.hidden = reason === "";
+    setHidden(this.reason, reason === "");
     setText(this.reason, reason);
     this.#drawButtons(download);
     this.#details?.draw(download, store);
@@ -233,7 +233,7 @@ export class DownloadProgress extends StoreElement {
 
   /** @param {string} words */
   #say(words) {
-    this.answer.hidden = words === "";
+    setHidden(this.answer, words === "");
     setText(this.answer, words);
   }
 

@@ -1,5 +1,5 @@
 /** `<project-card project-id="…">`: the downloads of one project, how far they are, and whether any needs attention. */
-import { make, setAttribute, setChildren, setText } from "../dom.js";
+import { make, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { bucketOf, troubleOf } from "../projection.js";
 import { percentOf } from "../quantities.js";
 import { StoreElement } from "../store-element.js";
@@ -75,7 +75,7 @@ export class ProjectCard extends StoreElement {
     if (store === null) return;
     const downloads = store.inProject(this.projectId);
     const shown = downloads.filter((download) => passes(download, this.filter)).sort(byAge);
-    this.hidden = shown.length === 0;
+    setHidden(this, shown.length === 0);
     const project = store.projects.get(this.projectId);
     setText(this.title_, project?.name || this.projectId || say("card.none"));
     setText(this.count, countWords(downloads));
@@ -95,7 +95,7 @@ export class ProjectCard extends StoreElement {
    */
   #pill(pill, key, downloads, trouble) {
     const n = downloads.filter((download) => troubleOf(download) === trouble).length;
-    pill.hidden = n === 0;
+    setHidden(pill, n === 0);
     if (n > 0) setText(pill, say(key, { n }));
   }
 

@@ -3,7 +3,7 @@
  * itself is cut off. Nothing to say, nothing shown.
  */
 import { act, actionWords, inOrder, refusalWords } from "../actions.js";
-import { icon, make, setAttribute, setText } from "../dom.js";
+import { icon, make, setAttribute, setHidden, setText } from "../dom.js";
 import { attemptWords, countdownWords, nameOf, reasonOf, statusWords, troubleKey } from "../projection.js";
 import { StoreElement } from "../store-element.js";
 import { say } from "../strings.js";
@@ -72,13 +72,15 @@ export class RecoveryBanner extends StoreElement {
     ].filter(Boolean).join(" ");
     setText(this.line, line);
     setText(this.counts, counts);
-    this.line.hidden = line === "";
-    this.counts.hidden = counts === "";
+    setHidden(this.line, line === "");
+    setHidden(this.counts, counts === "");
     const tone = status === "lost" ? "lost" : help ? "bad" : recovering ? "warn" : status === "polling" ? "quiet" : "none";
     setAttribute(this.bar, "class", `banner ${tone}`);
-    this.again.hidden = status !== "lost";
-    this.retry.hidden = store.role === "viewer" || !troubled.some(({ download }) => download.actions.includes("retry_now"));
-    this.more.hidden = this.dismiss.hidden = troubled.length === 0;
+    const retryable = troubled.some(({ download }) => download.actions.includes("retry_now"));
+    setHidden(this.again, status !== "lost");
+    setHidden(this.retry, store.role === "viewer" || !retryable);
+    setHidden(this.more, troubled.length === 0);
+    setHidden(this.dismiss, troubled.length === 0);
     if (troubled.length === 0) this.#show(false);
     this.#drawList(troubled);
   }
@@ -193,13 +195,13 @@ export class RecoveryBanner extends StoreElement {
   /** @param {boolean} open */
   #show(open) {
     this.#open = open;
-    this.list.hidden = !open;
+    setHidden(this.list, !open);
     setAttribute(this.more, "aria-expanded", String(open));
   }
 
   /** @param {string} words */
   #say(words) {
-    this.answer.hidden = words === "";
+    setHidden(this.answer, words === "");
     setText(this.answer, words);
   }
 
