@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, BrowserContext, Page
+    from playwright.async_api import Browser, BrowserContext, Page, ViewportSize
 
 CHROMIUM = "/usr/bin/chromium"
 # Read before the fixture of conftest.py takes the variables of the user's own away.
@@ -32,8 +32,8 @@ ARGUMENTS = (
     "--disable-sync",
     "--force-color-profile=srgb",
 )
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1000, "height": 820}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESK: ViewportSize = {"width": 1000, "height": 820}
 
 
 def require_browser() -> None:
