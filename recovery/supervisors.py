@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["Source", "close_state_files", "settled", "supervisor_for"]
 
 Given: TypeAlias = "Supervisor | JournalPort | str | os.PathLike[str]"
+Opened: TypeAlias = "tuple[Supervisor, Database]"
 Source: TypeAlias = "Given | Callable[[], Given | None] | Callable[[], Awaitable[Given | None]]"
 """What ``journal=`` takes. A callable is asked at every call, since journals are opened long after functions are
 decorated; None means that this call is not durable.
 """
 
 _of_journals: weakref.WeakValueDictionary[int, Supervisor] = weakref.WeakValueDictionary()
-_of_files: weakref.WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[str, asyncio.Task[tuple[Supervisor, Database]]]
-] = weakref.WeakKeyDictionary()
+_of_files: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Opened]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 async def supervisor_for(source: Source) -> Supervisor | None:
@@ -92,7 +93,7 @@ async def close_state_files() -> None:
         await database.close()
 
 
-async def _open(path: Path) -> tuple[Supervisor, Database]:
+async def _open(path: Path) -> Opened:
     from recovery.database import Database
     from recovery.journal import JOURNAL, Journal
 
