@@ -11,7 +11,7 @@ from resumable.events import DownloadView
 from resumable.model import Result
 from resumable.redact import redact_text
 
-__all__ = ["DownloadFailed", "failure_of", "progress_meta", "result_of", "worth_telling"]
+__all__ = ["DownloadFailed", "failure_info", "failure_of", "progress_meta", "result_of", "worth_telling"]
 
 _MOST_SHOWN: Final = 20
 _LEAST_CHANGE: Final = 0.005
