@@ -233,7 +233,13 @@ class DownloadManager:
             if request is not None:
                 priority = int(row.request.get("priority", 0))
                 handles.append(
-                    self._roster.start(request, key=entry.operation.key, filename=row.filename, priority=priority)
+                    self._roster.start(
+                        request,
+                        key=entry.operation.key,
+                        filename=row.filename,
+                        priority=priority,
+                        args=entry.operation.args,
+                    )
                 )
             elif ids is not None:
                 relink = f"resumable relink {row.download_id} URL"

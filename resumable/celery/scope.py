@@ -228,9 +228,10 @@ class Scope:
         finally:
             last = self._users.remove(name, self)
             if last and not handle.done:
-                # Cancelled, or handed back: the handle's own task goes on without us unless it is stopped.
+                # Cancelled, or handed back: the handle's own task goes on without us unless it is stopped. Not paused:
+                # whoever starts the download next in this process would wait for the handle to be resumed.
                 with suppress(TimeoutError):
-                    await to_the_end(handle.pause(), within_s=_PUT_DOWN_S)
+                    await to_the_end(handle.stop(), within_s=_PUT_DOWN_S)
 
     async def _result(self, handle: DownloadHandle) -> Result:
         """Wait for the result, or for the order to stop."""
