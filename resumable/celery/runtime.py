@@ -36,7 +36,15 @@ from resumable.model import Options
 from resumable.rows import COMPANIONS, DOWNLOADS
 from resumable.statefile import default_state_path
 
-__all__ = ["RESUME", "CeleryProgress", "DownloadRuntime", "WorkerOptions", "options_of", "resumed_by_hand", "runtimes_of"]
+__all__ = [
+    "RESUME",
+    "CeleryProgress",
+    "DownloadRuntime",
+    "WorkerOptions",
+    "options_of",
+    "resumed_by_hand",
+    "runtimes_of",
+]
 
 log = logging.getLogger("resumable.celery")
 
