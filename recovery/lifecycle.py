@@ -120,10 +120,9 @@ def renewed(
         Fenced: the lease is somebody else's, or nobody's by decision (paused, cancelled, ended).
     """
     _require(row, generation)
+    row = _taken_back(row, owner)
     if row.owner is None:
-        if row.state is not State.QUEUED or owner is None:
-            raise Fenced(row.operation_id, generation, row.generation)
-        row = evolve(row, state=transition(row.state, State.RUNNING), owner=owner, deaths=max(0, row.deaths - 1))
+        raise Fenced(row.operation_id, generation, row.generation)
     return evolve(_progressed(row, progress), lease_until=now + ttl_s, updated_at=now)
 
 
@@ -137,14 +136,15 @@ def advanced(row: Operation, generation: int, progress: tuple[int, int | None] |
     return _progressed(row, progress)
 
 
-def recorded(row: Operation, generation: int, change: Change) -> Operation:
-    """Return the row with what its owner has to say.
+def recorded(row: Operation, generation: int, change: Change, owner: str | None = None) -> Operation:
+    """Return the row with what its owner has to say; ``owner`` takes it back if it was swept up but not taken.
 
     Raises:
         Fenced: the generation is stale.
         IllegalTransition: no step leads from the row's state to the new one.
     """
     _require(row, generation)
+    row = _taken_back(row, owner)
     # Its owner holds the generation, so it was running: queued can only mean that it was swept up meanwhile.
     origin, state, verdict = row.state, change.state, change.verdict
     if origin is State.QUEUED and state not in TRANSITIONS[State.QUEUED]:
@@ -231,6 +231,12 @@ def _as_asked(row: Operation, spec: OperationSpec, now: float) -> Operation:
     if spec.progress_done is not None:
         asked = _progressed(asked, (spec.progress_done, row.progress_total))
     return row if asked == row else evolve(asked, updated_at=now)
+
+
+def _taken_back(row: Operation, owner: str | None) -> Operation:
+    if row.owner is not None or row.state is not State.QUEUED or owner is None:
+        return row
+    return evolve(row, state=transition(row.state, State.RUNNING), owner=owner, deaths=max(0, row.deaths - 1))
 
 
 def _died(row: Operation) -> Operation:

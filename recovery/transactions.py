@@ -109,7 +109,8 @@ class Transactions:
         row = _held_row(conn, operation_id)
         if row is None:
             raise Fenced(operation_id, generation)
-        row = self._put_held(conn, recorded(row, generation, change))
+        held = self._held.get(operation_id)
+        row = self._put_held(conn, recorded(row, generation, change, None if held is None else held.owner))
         if change.state is State.COMPLETE:
             # Done: when it is asked for again, it is done again, and from the start.
             forget_steps(conn, operation_id)

@@ -28,7 +28,19 @@ OURS = {"recovery", "resumable", "resumable_ui", "tests", "benchmarks", "example
 EXCEPTIONS = {("resumable.__main__", "resumable_ui.cli")}
 
 PURE = {
-    "recovery": {"classify", "events", "gate", "history", "policy", "states", "verdict"},
+    "recovery": {
+        "classify",
+        "events",
+        "gate",
+        "history",
+        "lifecycle",
+        "policy",
+        "records",
+        "redaction",
+        "rowcrc",
+        "states",
+        "verdict",
+    },
     "resumable": {
         "digests",
         "errors",
