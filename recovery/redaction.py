@@ -14,9 +14,16 @@ _LONGEST = 300
 _LONGEST_READ = 4000
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"<>]*@")
 _QUERY = re.compile(r"([?&][^\s=&'\"<>]{1,200}=)[^\s&'\"<>),\]}]+")
+_SEPARATOR = r"((?:['\"]?\s{0,3}[:=]|['\"],)\s{0,3}+)(?!\*\*\*)"
+_QUOTED = r"b?'[^'\r\n]*'?|b?\"[^\"\r\n]*\"?"
+# The whole line: a cookie's second value is as secret as its first.
+_HEADER = re.compile(
+    rf"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie){_SEPARATOR}"
+    rf"(?:{_QUOTED}|[^'\"{{}}()\[\]\r\n][^{{}}()\[\]\r\n]*)"
+)
 _NAMED = re.compile(
-    r"(?i)\b((?:(?:access|refresh|id|auth|session)[_-]?)?token|api[_-]?key|(?:client[_-]?)?secret|passw(?:or)?d|signature"
-    r"|(?:proxy-)?authorization|(?:set-)?cookie)(['\"]?\s{0,3}[:=]\s{0,3})(?:(?:bearer|basic|token)\s+)?[^\s,;&)}\]]+"
+    r"(?i)\b((?:(?:access|refresh|id|auth|session)[_-]?)?token|api[_-]?key|(?:client[_-]?)?secret|passw(?:or)?d|signature)"
+    rf"{_SEPARATOR}(?:{_QUOTED}|(?:(?:bearer|basic|token)\s+)?[^\s,;&)}}\]]+)"
 )
 _SECRET_NAME = re.compile(
     r"(?i)(?:^|_|-|\.)(?:tokens?|secrets?|passw(?:or)?d|passphrase|pass|api[_-]?keys?|access[_-]?keys?|private[_-]?key|credentials?"
@@ -40,6 +47,7 @@ def describe(exc: BaseException) -> str:
 def redacted(text: str) -> str:
     """Return the text with ``***`` in place of what has the form of a secret, or as it is."""
     text = _USER.sub(r"\1", text)
+    text = _HEADER.sub(r"\1\2***", text)
     text = _NAMED.sub(r"\1\2***", text)
     text = _BEARER.sub(r"\1 ***", text)
     return _QUERY.sub(r"\1***", text)

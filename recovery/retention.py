@@ -9,6 +9,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
+from recovery.records import Operation
 from recovery.revs import keep_rev, newest_rev
 from recovery.rows import operations, read_operation
 from recovery.states import TERMINAL
@@ -20,15 +21,24 @@ log = logging.getLogger(__name__)
 _COMMAND_LIFE_S = 86_400.0
 _GATE_LIFE_S = 86_400.0
 _TABLES = tuple((table, "operation_id") for table in ("operations", "attempts", "commands", "steps"))
-# What a row takes up beside its texts: keys, numbers, index entries, rounded up.
-_ROW_BYTES = {"operations": 700, "attempts": 150, "commands": 150, "steps": 120}
-_COMPANION_ROW_BYTES = 150
+# What a row takes up beside its texts.
+_ROW_BYTES = {"operations": 300, "attempts": 60}
+_OTHER_ROW_BYTES = 40
 _TEXTS = {
-    "operations": ("2 * length(CAST(key AS BLOB))", "title", "args", "history", "message", "error"),
+    "operations": ("key", "title", "project", "args", "history", "message", "error"),
     "attempts": ("error",),
-    "commands": ("args",),
-    "steps": ("data",),
+    "commands": ("request_id", "args"),
+    "steps": ("name", "data"),
 }
+# Entries in indexes: numbers, and texts once more.
+_INDEX_BYTES = {"operations": 120, "commands": 20}
+_INDEXED = {
+    "operations": ("operation_id", "operation_id", "operation_id", "key"),
+    "commands": ("operation_id", "request_id"),
+}
+# A large row keeps its beginning and puts the rest on pages of its own (sqlite.org/fileformat2.html, 1.6); of the other
+# pages about a fifth stays empty.
+_ON_PAGES = "index_size * 1.2 + CASE WHEN size <= 1000 THEN size * 1.2 ELSE 489 + 4096 * ((size + 3602) / 4092) END"
 
 
 def forget_in(conn: sqlite3.Connection, operation_ids: Collection[str], companions: Sequence[tuple[str, str]]) -> int:
@@ -53,14 +63,20 @@ def doomed_in(
 ) -> list[str]:
     """Return the ended operations that are to be forgotten, see ``Journal.prune``. Reads only: it may take a while."""
     sizes = _sizes(conn, companions)
-    doomed = []
+    ended: list[Operation] = []
     used: dict[str, int] = defaultdict(int)
-    for row in sorted(operations(conn, ""), key=lambda row: row.updated_at, reverse=True):
-        size = sizes[row.operation_id]
-        used[row.project] += size
-        if row.state in TERMINAL and (row.updated_at < older_than or used[row.project] > keep_bytes):
+    for row in operations(conn, ""):
+        if row.state in TERMINAL:
+            ended.append(row)
+        else:
+            used[row.project] += sizes[row.operation_id]
+    doomed = []
+    for row in sorted(ended, key=lambda row: (row.updated_at, row.rev), reverse=True):
+        total = used[row.project] + sizes[row.operation_id]
+        if row.updated_at < older_than or total > keep_bytes:
             doomed.append(row.operation_id)
-            used[row.project] -= size
+        else:
+            used[row.project] = total
     return doomed
 
 
@@ -87,11 +103,14 @@ def sweep_out_in(conn: sqlite3.Connection, damaged: Collection[str], older_than:
 def _sizes(conn: sqlite3.Connection, companions: Sequence[tuple[str, str]]) -> dict[str, int]:
     sizes: dict[str, int] = defaultdict(int)
     for table, column in (*_TABLES, *companions):
-        # Bytes, not characters.
-        texts = [
-            each if "(" in each else f"coalesce(length(CAST({each} AS BLOB)), 0)" for each in _TEXTS.get(table, ())
-        ]
-        size = " + ".join([str(_ROW_BYTES.get(table, _COMPANION_ROW_BYTES)), *texts])
-        for operation_id, total in conn.execute(f'SELECT "{column}", sum({size}) FROM "{table}" GROUP BY "{column}"'):  # noqa: S608
+        size = _sum(_ROW_BYTES.get(table, _OTHER_ROW_BYTES), (column, *_TEXTS.get(table, ())))
+        index_size = _sum(_INDEX_BYTES.get(table, 0), _INDEXED.get(table, ()))
+        rows = f'SELECT "{column}" AS id, {size} AS size, {index_size} AS index_size FROM "{table}"'  # noqa: S608
+        for operation_id, total in conn.execute(f"SELECT id, sum({_ON_PAGES}) FROM ({rows}) GROUP BY id"):  # noqa: S608
             sizes[operation_id] += int(total)
     return sizes
+
+
+def _sum(least: int, texts: Sequence[str]) -> str:
+    # Bytes, not characters.
+    return " + ".join([str(least), *(f'coalesce(length(CAST("{text}" AS BLOB)), 0)' for text in texts)])

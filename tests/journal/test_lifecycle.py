@@ -33,7 +33,9 @@ NOW, TTL = 1000.0, 15.0
 WORN = History(attempts=5, no_progress=2, started_at=10.0, category=network.CONNECTION.category, category_run=2)
 
 
-def row(state: State = State.RUNNING, *, owner: str | None = "one", lease: float | None = TTL, **more: Any) -> Operation:
+def row(
+    state: State = State.RUNNING, *, owner: str | None = "one", lease: float | None = TTL, **more: Any
+) -> Operation:
     """Return an operation in the middle of its life; ``lease`` is how long it has still to run."""
     values: dict[str, Any] = {
         "generation": 3, "history": WORN, "progress_done": 7, "created_at": 1.0, "updated_at": 2.0, "rev": 9, **more
@@ -195,9 +197,7 @@ def test_an_illegal_step_is_refused() -> None:
         (2, 7, 3, (2, 3)),  # started over: from there on it counts
     ],
 )
-def test_deaths_count_without_progress_only(
-    deaths: int, at_death: int, done: int, expected: tuple[int, int]
-) -> None:
+def test_deaths_count_without_progress_only(deaths: int, at_death: int, done: int, expected: tuple[int, int]) -> None:
     """Progress is measured from where the last owner died."""
     before = row(deaths=deaths, progress_at_death=at_death)
     after = advanced(before, 3, (done, 9))
