@@ -69,7 +69,7 @@ def test_faults(exc: BaseException, expected: Fault | None) -> None:
 @pytest.mark.parametrize("code", sorted({*errno.errorcode} - {0}))
 def test_every_system_error_is_some_fault(code: int) -> None:
     """There is none after which the store would not know what to do."""
-    assert fault_of(OSError(code, os.strerror(code))) in Fault
+    assert fault_of(OSError(code, os.strerror(code))) in set(Fault)
 
 
 @pytest.mark.parametrize("fault", Fault)

@@ -164,8 +164,8 @@ def test_recording() -> None:
     )  # fmt: skip
     calm = recorded(parked, 3, Change(state=State.RUNNING, now=NOW + 1.0))
     assert calm == evolve(
-        parked, state=State.RUNNING, category=None, code=None, message=None, condition=None, user_actions=(), error=None,
-        next_at=None, updated_at=NOW + 1.0,
+        parked, state=State.RUNNING, category=None, code=None, message=None, condition=None, user_actions=(),
+        error=None, next_at=None, updated_at=NOW + 1.0,
     )  # fmt: skip
     freed = recorded(parked, 3, Change(state=State.PARKED, now=NOW, keep_lease=False))
     assert (freed.owner, freed.lease_until) == (None, None)
