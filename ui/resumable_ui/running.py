@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import traceback
@@ -40,7 +41,10 @@ def run_command(arguments: Arguments, console: Console, *, make_manager: MakeMan
     """Run a checked command line and print everything; never raises."""
     _log_to(console.notes, arguments.verbose)
     try:
-        ended = _run(arguments, console, make_manager or _manager_type())
+        make = make_manager or _manager_type()
+        gc.freeze()
+        gc.enable()
+        ended = _run(arguments, console, make)
     except UsageError as error:
         console.notes.line(str(error))
         ended = Ended(USAGE)
