@@ -4,30 +4,18 @@ bytes.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import signal
+import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from tests.command import Ended, finish, run, start
-from tests.origin import Behaviour, Content, End, Framing, Gzip, Origin, Ranges, Validator
-
-MIB = 1 << 20
-SIZE = 32 * MIB
-CHUNK = 1 * MIB
-CONTENT = Content(SIZE, seed=1)
-OTHER = Content(SIZE, seed=2)
-SHA = CONTENT.sha256()
-OTHER_SHA = OTHER.sha256()
-IN_SOCKETS = 4 * MIB
-"""What the kernel may have taken from the origin on a connection that is then closed; not a refetch, but not
-received either.
-"""
+from tests.command import finish, run, start
+from tests.hostile import CHUNK, CONTENT, IN_SOCKETS, MIB, OTHER, OTHER_SHA, SHA, SIZE, arguments, get, right
+from tests.origin import Behaviour, End, Framing, Gzip, Origin, Ranges, Validator
 
 pytestmark = pytest.mark.blocking
 
@@ -171,19 +159,6 @@ ROWS = [
 ]
 
 
-def get(origin: Origin, tmp_path: Path, *more: str, path: str = "/file.bin", timeout_s: float = 60.0) -> Ended:
-    return run(*arguments(origin, path), *more, cwd=tmp_path, timeout_s=timeout_s)
-
-
-def arguments(origin: Origin, path: str = "/file.bin") -> list[str]:
-    return ["get", origin.url(path), "-o", "out.bin", "--state", "state.db", "--json", "--stall-timeout", "2"]
-
-
-def right(tmp_path: Path, sha256: str = SHA) -> bool:
-    out = tmp_path / "out.bin"
-    return out.exists() and hashlib.sha256(out.read_bytes()).hexdigest() == sha256
-
-
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_the_right_file_or_a_loud_error(row: Row, origin: Origin, tmp_path: Path) -> None:
     """Exit 0 only with the right bytes, next to none of them twice; otherwise an error with code and category, and
@@ -208,25 +183,24 @@ def test_the_right_file_or_a_loud_error(row: Row, origin: Origin, tmp_path: Path
 
 
 @pytest.mark.parametrize("if_range", [True, False], ids=["If-Range honoured", "If-Range ignored"])
-def test_an_object_replaced_in_mid_transfer_is_never_mixed(if_range: bool, origin: Origin, tmp_path: Path) -> None:
-    """Same size, other bytes, other ETag, between two responses: one version or the other, and the reason is told."""
-    behaviour = Behaviour(cut_at=3 * MIB, if_range=if_range, rate=60 * MIB)
-    origin.put("/file.bin", CONTENT, behaviour)
+@pytest.mark.parametrize("validator", [Validator.STRONG, Validator.DATE, Validator.NONE])
+def test_an_object_replaced_in_mid_transfer_is_never_mixed(
+    if_range: bool, validator: Validator, origin: Origin, tmp_path: Path
+) -> None:
+    """Same size, other bytes, between two responses: one version or the other, and the reason is told."""
+    origin.put("/file.bin", CONTENT, Behaviour(cut_at=3 * MIB, if_range=if_range, rate=20 * MIB, validator=validator))
 
-    def replace() -> None:
+    def replaced() -> None:
         origin.wait_for(lambda: origin.body_bytes_sent("/file.bin") > 8 * MIB)
         origin.replace("/file.bin", OTHER)
 
-    swap = threading.Thread(target=replace)
+    swap = threading.Thread(target=replaced)
     swap.start()
     ended = get(origin, tmp_path)
     swap.join()
-    assert ended.code in {0, 5}, ended
-    if ended.code == 0:
-        assert right(tmp_path, OTHER_SHA)
-        assert any(line["event"] == "restarted" and "changed" in line["message"] for line in ended.lines)
-    else:
-        assert ended.last["error"]["category"] == "changed"
+    assert ended.code == 0, ended
+    assert right(tmp_path, OTHER_SHA)
+    assert any(line["event"] == "restarted" and "changed" in line["message"] for line in ended.lines)
 
 
 def test_a_signed_redirect_that_lives_two_seconds(origin: Origin, tmp_path: Path) -> None:
@@ -239,109 +213,6 @@ def test_a_signed_redirect_that_lives_two_seconds(origin: Origin, tmp_path: Path
     assert right(tmp_path)
     assert ended.last["attempts"] == 1
     assert origin.body_bytes_sent("/blob") <= SIZE + CHUNK
-
-
-RATE = 4 * MIB
-"""Bytes per second of each of the four connections of a download that is killed."""
-
-
-def interrupted(origin: Origin, tmp_path: Path, kept: int = 16 * MIB) -> None:
-    """Kill -9 a download once the origin has sent ``kept`` bytes, which takes a second."""
-    origin.put("/file.bin", CONTENT, Behaviour(rate=RATE))
-    process = start(*arguments(origin), cwd=tmp_path)
-    origin.wait_for(lambda: origin.body_bytes_sent("/file.bin") >= kept)
-    process.send_signal(signal.SIGKILL)
-    assert finish(process).code == -signal.SIGKILL
-    origin.behave("/file.bin", Behaviour())
-
-
-def test_kill_and_resume(origin: Origin, tmp_path: Path) -> None:
-    """kill -9 in mid-flight: the next run fetches what is missing, and again at most what came since the last tick.
-
-    A tick is 250 ms; a second of traffic is allowed, because the machine may be busy. The campaign measures it.
-    """
-    interrupted(origin, tmp_path)
-    before = origin.body_bytes_sent("/file.bin")
-    origin.clear()
-    ended = get(origin, tmp_path)
-    assert ended.code == 0, ended
-    assert right(tmp_path)
-    assert ended.last["bytes_resumed"] > 4 * MIB
-    assert before + origin.body_bytes_sent("/file.bin") <= SIZE + 4 * RATE
-    assert ended.last["bytes_resumed"] + ended.last["bytes_received"] <= SIZE + 4 * CHUNK
-
-
-def _flip(part: Path) -> None:
-    with open(part, "r+b") as file:
-        file.seek(CHUNK + 4096)
-        block = file.read(4096)
-        file.seek(CHUNK + 4096)
-        file.write(bytes(255 - byte for byte in block))
-
-
-def _zero(part: Path) -> None:
-    with open(part, "r+b") as file:
-        file.seek(CHUNK)
-        file.write(bytes(CHUNK))
-
-
-def _truncate(part: Path) -> None:
-    os.truncate(part, CHUNK + 17)
-
-
-def _extend(part: Path) -> None:
-    with open(part, "ab") as file:
-        file.write(b"junk" * MIB)
-
-
-def _delete(part: Path) -> None:
-    part.unlink()
-
-
-@pytest.mark.parametrize("damage", [_flip, _zero, _truncate, _extend, _delete], ids=lambda f: f.__name__.strip("_"))
-def test_kill_then_damage_then_resume(damage: Callable[[Path], None], origin: Origin, tmp_path: Path) -> None:
-    """The part file is damaged between the runs: exactly the damaged chunks are fetched again."""
-    interrupted(origin, tmp_path)
-    damage(tmp_path / "out.bin.part")
-    ended = get(origin, tmp_path)
-    assert ended.code == 0, ended
-    assert right(tmp_path)
-    if damage in {_flip, _zero}:
-        assert any(line["event"] == "repaired" and line["message"].startswith("1 ") for line in ended.lines), ended.out
-        assert ended.last["bytes_resumed"] > 4 * MIB
-
-
-def test_kill_then_another_object(origin: Origin, tmp_path: Path) -> None:
-    """The object is replaced between the runs (same size): started over, and told why."""
-    interrupted(origin, tmp_path)
-    origin.replace("/file.bin", OTHER)
-    ended = get(origin, tmp_path)
-    assert ended.code == 0, ended
-    assert right(tmp_path, OTHER_SHA)
-    assert any(line["event"] == "restarted" and "etag" in line["message"].lower() for line in ended.lines)
-
-
-def test_kill_then_ranges_that_lie(origin: Origin, tmp_path: Path) -> None:
-    """Between the runs the ranges begin to hold bytes from elsewhere, correctly labelled: the first one that goes on
-    from kept bytes gives it away.
-    """
-    interrupted(origin, tmp_path)
-    origin.behave("/file.bin", Behaviour(ranges=Ranges.LIAR))
-    ended = get(origin, tmp_path)
-    assert ended.code == 0, ended
-    assert right(tmp_path)
-    assert any(line["event"] == "restarted" and "ranges" in line["message"] for line in ended.lines)
-
-
-def test_kill_then_the_url_signed_anew(origin: Origin, tmp_path: Path) -> None:
-    """Another signature in the query: the same download goes on."""
-    interrupted(origin, tmp_path)
-    origin.clear()
-    ended = run(*arguments(origin, "/file.bin?X-Amz-Signature=new&X-Amz-Expires=60"), cwd=tmp_path)
-    assert ended.code == 0, ended
-    assert right(tmp_path)
-    assert ended.last["bytes_resumed"] > 4 * MIB
-    assert "X-Amz-Signature=new" not in ended.out + ended.err
 
 
 def test_two_processes_one_target(origin: Origin, tmp_path: Path) -> None:
@@ -359,8 +230,6 @@ def test_two_processes_one_target(origin: Origin, tmp_path: Path) -> None:
 @pytest.mark.parametrize("sized", [True, False], ids=["size known", "size unknown"])
 def test_disk_full(sized: bool, origin: Origin, tmp_path: Path) -> None:
     """20 of 32 MiB fit: refused early when the size is known, exit 6 with the amounts, nothing under the final name."""
-    import subprocess
-
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)], check=True)
