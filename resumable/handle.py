@@ -23,8 +23,14 @@ class Keeper(Protocol):
     def execute(self, run: Run) -> Coroutine[Any, Any, Result]:
         """Run one download from the look at what is already there to the result."""
 
-    def again(self, run: Run) -> Run:
+    def again(self, handle: DownloadHandle, run: Run) -> Run:
         """Return a new run of the same download."""
+
+    def over(self, handle: DownloadHandle) -> None:
+        """Learn that nothing more comes of it by itself."""
+
+    async def written(self) -> None:
+        """Return when other processes see what this one sees."""
 
     async def abandon(self, download_id: str) -> None:
         """Record that a download that does not run is cancelled."""
@@ -92,7 +98,7 @@ class DownloadHandle:
             try:
                 return await asyncio.shield(task)
             except DownloadPaused:
-                if not self._held:
+                if not self._held and task is self._task:  # another one: it was resumed before we looked
                     self._raise_cancelled()
                     raise
             except asyncio.CancelledError:
@@ -130,6 +136,7 @@ class DownloadHandle:
         await asyncio.wait({self._task})
         if self.view.state is not State.PAUSED:
             self._let_go()  # it came to its end before it could be paused
+        await self._keeper.written()
 
     async def resume(self) -> None:
         """Go on after ``pause``, a failure or a cancellation; no effect while it runs or once it is complete."""
@@ -150,6 +157,7 @@ class DownloadHandle:
         self._let_go()
         if delete_part and self.view.state is State.CANCELLED:
             await self._keeper.delete_part(self._run.session.dest)
+        await self._keeper.written()
 
     def retry_now(self) -> None:
         """End a wait at once, or begin again after a failure; each with a fresh retry budget."""
@@ -185,13 +193,13 @@ class DownloadHandle:
         if not task.cancelled():
             task.exception()
         if not self._held:
-            self._run.standing.close()
+            self._close()
 
     def _restart(self) -> None:
         if not self._task.done() or self.view.state is State.COMPLETE:
             return
         self._cancelled = False
-        self._run = self._keeper.again(self._run)
+        self._run = self._keeper.again(self, self._run)
         self._execute()
         self._held = False
         self._moved.set()
@@ -200,4 +208,8 @@ class DownloadHandle:
         self._held = False
         self._moved.set()
         if self._task.done():
-            self._run.standing.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._run.standing.close()
+        self._keeper.over(self)

@@ -137,7 +137,9 @@ class DownloadManager:
             rate_limit=self._rate_limit,
             follow=self._follow,
         )
-        self._roster = Roster(self._shared, self._links, told=self._told)
+        self._roster = Roster(
+            self._shared, self._links, self._views, told=self._told, looking_at_once=self._max_concurrent
+        )
         return self
 
     async def __aexit__(
@@ -206,7 +208,7 @@ class DownloadManager:
         return self._roster.start(request, refresh_url=refresh_url, priority=priority, args=args)
 
     def handle(self, download_id: str) -> DownloadHandle | None:
-        """Return the handle of a download that was started in this process; None for any other."""
+        """Return the handle of a download that runs, waits or is paused in this process; None for any other."""
         return self._roster.get(download_id)
 
     # -- across processes -------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def _by_operation(view: DownloadView, operation: Operation, now: float) -> Downl
         owner=operation.owner or view.owner,
         stale=False,
         rev=next_rev(view.rev, operation.updated_at),
-        created_at=operation.created_at,
+        created_at=view.created_at or operation.created_at,
         updated_at=max(view.updated_at, operation.updated_at),
     )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from recovery.journal import JsonValue
+from recovery.slots import Slots
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.handle import DownloadHandle
 from resumable.linkstore import LinkStore
@@ -17,8 +19,11 @@ from resumable.run import Run, Shared
 from resumable.standing import Standing
 from resumable.verify import already_there
 from resumable.views import first_view
+from resumable.viewwriter import ViewWriter
 
 __all__ = ["Roster"]
+
+Told = Callable[[Standing, DownloadEvent | None], None]
 
 
 _ENDED_KEPT = 100
@@ -28,12 +33,16 @@ class Roster:
     """One handle for each download that was started here, and what the handles need of a manager."""
 
     def __init__(
-        self, shared: Shared, links: LinkStore, *, told: Callable[[Standing, DownloadEvent | None], None]
+        self, shared: Shared, links: LinkStore, views: ViewWriter, *, told: Told, looking_at_once: int
     ) -> None:
-        """``told`` is called with every event of every download."""
+        """``told`` is called with every event of every download. At most ``looking_at_once`` of them look at what is
+        already there, which keeps them in order and a list of a thousand from reading a thousand files at once.
+        """
         self._shared = shared
         self._links = links
+        self._views = views
         self._told = told
+        self._looking = Slots(looking_at_once)
         self._handles: dict[str, DownloadHandle] = {}
 
     def start(
@@ -85,8 +94,9 @@ class Roster:
 
     # -- for its handles -----------------------------------------------------------------------------------------------
 
-    def again(self, run: Run) -> Run:
+    def again(self, handle: DownloadHandle, run: Run) -> Run:
         """Return a new run of the same download, for its handle."""
+        self._handles[handle.download_id] = handle
         return Run(
             self._shared,
             run.request,
@@ -100,14 +110,17 @@ class Roster:
 
     async def execute(self, run: Run) -> Result:
         """Run one download from the look at what is already there to the result, for its handle."""
-        known = await self._shared.catalog.known(run.download_id)
-        run.take_up(known)
-        run.standing.tell(EventName.QUEUED)
-        there = await already_there(run.request, known.receipt, self._shared.transport)
-        if there is not None:
-            return run.found(there)
-        await self._remember(run, known.row)
-        result = await run.run()
+        await self._looking.acquire(run.priority)
+        with ExitStack() as looking:
+            looking.callback(self._looking.release)
+            known = await self._shared.catalog.known(run.download_id)
+            run.take_up(known)
+            run.standing.tell(EventName.QUEUED)
+            there = await already_there(run.request, known.receipt, self._shared.transport)
+            if there is not None:
+                return run.found(there)
+            await self._remember(run, known.row)
+            result = await run.run(in_line=looking.close)
         await asyncio.to_thread(self._links.drop, run.download_id)
         return result
 
@@ -136,6 +149,15 @@ class Roster:
         await self._shared.catalog.command(download_id, "cancel")
         await asyncio.to_thread(self._links.drop, download_id)
 
+    async def written(self) -> None:
+        """Return when other processes see what this one sees, for a handle."""
+        await self._views.flush()
+
+    def over(self, handle: DownloadHandle) -> None:
+        """Forget a handle that has ended; whoever holds it can go on with it all the same."""
+        if self._handles.get(handle.download_id) is handle:
+            del self._handles[handle.download_id]
+
     async def delete_part(self, dest: Path | None) -> None:
         """Delete the part file of a destination, for its handle."""
         if dest is not None:
@@ -145,7 +167,7 @@ class Roster:
     # -- for its manager -----------------------------------------------------------------------------------------------
 
     def get(self, download_id: str) -> DownloadHandle | None:
-        """Return the handle of a download, None where none was started here."""
+        """Return the handle of a download that runs, waits or is paused here; None for any other."""
         return self._handles.get(download_id)
 
     def newest(self, view: DownloadView) -> DownloadView:

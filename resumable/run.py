@@ -102,6 +102,7 @@ class Run:
         self.claimed_bytes: int | None = None
         """What former runs' checkpoints vouch for."""
         self._again = -1
+        self._in_line: Callable[[], None] = _nothing
         self._filename = filename
         self.session = self._new_session()
         standing.begin()
@@ -128,8 +129,12 @@ class Run:
 
     # -- running -------------------------------------------------------------------------------------------------------
 
-    async def run(self) -> Result:
-        """Return the result; raises DownloadError subclasses. Cancelling it keeps everything received."""
+    async def run(self, *, in_line: Callable[[], None]) -> Result:
+        """Return the result; raises DownloadError subclasses. Cancelling it keeps everything received.
+
+        ``in_line`` is called once its place among those that wait for a slot is taken.
+        """
+        self._in_line = in_line
         url = self.standing.view.url
         try:
             return await self._to_the_end()
@@ -162,6 +167,8 @@ class Run:
         engine, self._engine = self._engine, None
         if engine is None:
             return
+        # A handle may be kept for long; the books of its chunks, up to a megabyte, need not be.
+        self.session.ledger, self.session.claims = None, {}
         closing = asyncio.ensure_future(engine.close())
         try:
             await asyncio.shield(closing)
@@ -294,6 +301,7 @@ class Run:
 
     def operation_event(self, event: OperationEvent) -> None:
         """Take the supervisor's news."""
+        self._in_line()
         self.standing.operation_event(event, self.session, max_no_progress=self._shared.policy.max_no_progress)
 
     # -- adapters ------------------------------------------------------------------------------------------------------
@@ -331,3 +339,7 @@ def _free_name(directory: Path, suggested: str) -> str:
         n += 1
         name = numbered(suggested, n)
     return name
+
+
+def _nothing() -> None:
+    """Stand in until somebody wants to know."""

@@ -101,9 +101,11 @@ class Standing:
                 restarted=seen.restarted,
                 warnings=seen.warnings,
                 rev=max(view.rev, seen.rev),
+                created_at=seen.created_at or view.created_at,
             )
-        created_at = view.created_at if created_at is None else created_at
-        self.view = replace(view, bytes_done=claimed, bytes_resumed=claimed, created_at=created_at)
+        elif created_at is not None:
+            view = replace(view, created_at=created_at)
+        self.view = replace(view, bytes_done=claimed, bytes_resumed=claimed)
 
     @property
     def elapsed(self) -> float:

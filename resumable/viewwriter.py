@@ -36,6 +36,7 @@ class ViewWriter:
         self._urgent: dict[str, Standing] = {}
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
 
     def put(self, standing: Standing, *, urgent: bool) -> None:
         """Have the newest view of a download written: at once if ``urgent``, else within the next quarter second."""
@@ -49,6 +50,13 @@ class ViewWriter:
             self._waiting[standing.view.download_id] = standing
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="views")
+
+    async def flush(self) -> None:
+        """Return when what was put so far is written."""
+        self._urgent.update(self._waiting)
+        self._waiting.clear()
+        async with self._writing:
+            await self._write()
 
     async def close(self) -> None:
         """Write what is left and end."""
@@ -64,7 +72,8 @@ class ViewWriter:
             self._news.clear()
             if not self._urgent:
                 await self._pause()
-            await self._write()
+            async with self._writing:
+                await self._write()
 
     async def _pause(self) -> None:
         sleeping = asyncio.ensure_future(self._clock.sleep(_EVERY_S))

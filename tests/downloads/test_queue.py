@@ -42,6 +42,15 @@ async def test_the_highest_priority_comes_first(rig: Rig, origin: Origin) -> Non
     assert [event.view.filename for event in rig.told(EventName.STARTED)] == ["first", "high", "later", "low"]
 
 
+async def test_a_list_is_done_in_its_order(rig: Rig, origin: Origin) -> None:
+    """Whatever else takes its time before a download begins."""
+    origin.put("/f", content(1))
+    names = [str(n) for n in range(12)]
+    async with rig.manager(max_concurrent=1) as manager:
+        await asyncio.gather(*[manager.start(origin.url("/f"), rig.file(name)) for name in names])
+    assert names == [event.view.filename for event in rig.told(EventName.STARTED)]
+
+
 async def test_what_waits_its_turn_is_known_already(rig: Rig, origin: Origin) -> None:
     """A queue of five hundred survives the death of its process: each is in the store before it has a slot."""
     origin.put("/f", content(), SLOW)
