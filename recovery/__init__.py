@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from recovery.events import GateEvent, HealthEvent, OperationEvent
     from recovery.history import History
+    from recovery.invalid import InvalidInput
     from recovery.journal import JOURNAL, Journal
     from recovery.lifecycle import Fenced
     from recovery.observers import observe
@@ -50,6 +51,7 @@ _WHERE = {
     " OperationPaused",
     "events": "GateEvent HealthEvent OperationEvent",
     "history": "History",
+    "invalid": "InvalidInput",
     "journal": "JOURNAL Journal",
     "lifecycle": "Fenced",
     "observers": "observe",
@@ -84,6 +86,7 @@ __all__ = [
     "HealthEvent",
     "History",
     "IllegalTransition",
+    "InvalidInput",
     "Journal",
     "LeaseHeld",
     "Operation",

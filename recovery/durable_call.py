@@ -73,9 +73,9 @@ class DurableCall:
 
     async def give_up(self, error: BaseException) -> bool:
         """Turn to the next way and return True, or take back what was done and return False."""
-        following = self._book.alternative + 1
-        if self._book.given_up is None and following < len(self._recipe.ways):
-            await self._book.turn_to(following)
+        way = self._book.alternative
+        if self._book.given_up is None and self._recipe.has_way_after(way, self._recipe.classifier.classify(error)):
+            await self._book.turn_to(way + 1)
             return True
         await take_back(self._book, self._call_undo, error)
         return False

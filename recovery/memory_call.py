@@ -101,7 +101,9 @@ class MemoryCall:
         if decision is None:
             self._tell(State.PAUSED, error=error)
             raise error
-        if isinstance(decision, GiveUp) and self._way + 1 < len(self.recipe.ways):
+        verdict = self._budget.verdict
+        assert verdict is not None
+        if isinstance(decision, GiveUp) and self.recipe.has_way_after(self._way, verdict):
             self._way += 1
             self._budget.refill()
             error.add_note(f"given up ({decision.reason}); then {_name(self.recipe.ways[self._way])} was tried")

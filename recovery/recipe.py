@@ -15,6 +15,7 @@ from recovery.events import OperationEvent
 from recovery.policy import RetryPolicy
 from recovery.records import OperationSpec
 from recovery.redaction import redacted
+from recovery.verdict import Action, Category, Verdict
 
 __all__ = ["Recipe"]
 
@@ -35,6 +36,11 @@ class Recipe:
     title: str
     arguments: ArgumentNames
     on_event: Callable[[OperationEvent], None] | None
+
+    def has_way_after(self, way: int, verdict: Verdict) -> bool:
+        """Return whether another way is worth trying: none is when the input itself is wrong."""
+        wrong_input = verdict.category is Category.VALIDATION and verdict.action is Action.ASK
+        return way + 1 < len(self.ways) and not wrong_input
 
     def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Return the key of a call; empty where the function has none.

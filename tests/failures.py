@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import errno
+import ftplib
 import http.client
+import imaplib
 import json
+import multiprocessing
+import poplib
+import smtplib
 import socket
 import sqlite3
 import ssl
 import urllib.error
+import xmlrpc.client
 from email.message import Message
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -24,6 +30,7 @@ from yarl import URL
 
 from recovery.classify import Action, Category, Condition, Verdict
 from recovery.gate import HostGateOpen
+from recovery.invalid import InvalidInput
 from recovery.policy import DeadlineExceeded
 from recovery.taxonomy import machine, network, origin
 
@@ -313,7 +320,10 @@ MACHINE = [
             NameError(),
         )
     ),
-    Row("pydantic", foreign("pydantic_core._pydantic_core.ValidationError", bases=(ValueError,)), C.VALIDATION, A.FAIL),
+    Row("pydantic", foreign("pydantic_core._pydantic_core.ValidationError", bases=(ValueError,)), C.VALIDATION, A.ASK),
+    Row("jsonschema", foreign("jsonschema.exceptions.ValidationError"), C.VALIDATION, A.ASK),
+    Row("marshmallow", foreign("marshmallow.exceptions.ValidationError"), C.VALIDATION, A.ASK),
+    Row("bad workflow", InvalidInput("It is no JSON.", remedy="Export it again."), C.VALIDATION, A.ASK),
     Row("ZeroDivisionError", ZeroDivisionError(), C.VALIDATION, A.FAIL),
     Row("SQLITE_BUSY", sqlite(5), C.STORE_BUSY, A.DEGRADE),
     Row("SQLITE_BUSY_SNAPSHOT", sqlite(517), C.STORE_BUSY, A.DEGRADE),
@@ -412,6 +422,21 @@ OTHER_LIBRARIES = [
         C.NOT_FOUND,
         A.FAIL,
     ),
+    Row("ftplib 421", ftplib.error_temp("421"), C.SERVER, A.RETRY),
+    Row("ftplib 550", ftplib.error_perm("550"), C.BAD_REQUEST, A.FAIL),
+    Row("smtplib disconnected", smtplib.SMTPServerDisconnected(), C.CONNECTION, A.RETRY_FRESH),
+    Row("smtplib 450", smtplib.SMTPDataError(450, b"x"), C.SERVER, A.RETRY),
+    Row("smtplib 550", smtplib.SMTPSenderRefused(550, b"x", "x"), C.BAD_REQUEST, A.FAIL),
+    Row("smtplib, wrong password", smtplib.SMTPAuthenticationError(535, b"x"), C.AUTH, A.ASK),
+    Row("smtplib, anything else", smtplib.SMTPException(), C.CONNECTION, A.RETRY),
+    Row("imaplib, connection lost", imaplib.IMAP4.abort(), C.CONNECTION, A.RETRY_FRESH),
+    Row("imaplib NO", imaplib.IMAP4.error(), C.BAD_REQUEST, A.FAIL),
+    Row("poplib -ERR", poplib.error_proto(), C.BAD_REQUEST, A.FAIL),
+    Row("xmlrpc 503", xmlrpc.client.ProtocolError("x", 503, "x", {}), C.SERVER, A.RETRY),
+    Row("xmlrpc without a status", foreign("xmlrpc.client.ProtocolError"), C.PROTOCOL, A.RETRY, 2),
+    Row("xmlrpc fault", xmlrpc.client.Fault(1, "x"), C.BAD_REQUEST, A.FAIL),
+    Row("xmlrpc, no XML", xmlrpc.client.ResponseError(), C.PROTOCOL, A.RETRY, 2),
+    Row("multiprocessing TimeoutError", multiprocessing.TimeoutError(), C.TIMEOUT, A.RETRY),
     Row("urllib URLError", urllib.error.URLError(numbered(errno.ECONNREFUSED)), C.CONNECTION, A.RETRY),
     Row("urllib URLError with a text", urllib.error.URLError("x"), C.CONNECTION, A.RETRY),
 ]

@@ -5,16 +5,28 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import concurrent.futures.process
+import email.errors
 import errno
+import ftplib
 import http.client
+import http.cookiejar
+import imaplib
 import inspect
+import ipaddress
 import json
+import multiprocessing
+import netrc
+import poplib
 import re
+import select
+import smtplib
 import socket
 import sqlite3
 import ssl
 import sys
 import urllib.error
+import urllib.request
+import xmlrpc.client
 from importlib import import_module
 from types import ModuleType
 
@@ -285,13 +297,13 @@ def test_real_sqlite_exceptions_are_recognised() -> None:
 # ---- types --------------------------------------------------------------------------------------------------------
 
 
-def modules(package: ModuleType) -> list[ModuleType]:
-    """Return a package and everything imported below it."""
+def modules(package: ModuleType | type) -> list[ModuleType | type]:
+    """Return a package (or a class that holds its exceptions) and everything imported below it."""
     below = [module for name, module in sys.modules.items() if name.startswith(package.__name__ + ".")]
     return [package, *below]
 
 
-def exception_types(*packages: ModuleType) -> list[type[BaseException]]:
+def exception_types(*packages: ModuleType | type) -> list[type[BaseException]]:
     """Return every exception class to be found in the packages."""
     return sorted(
         {
@@ -306,6 +318,18 @@ def exception_types(*packages: ModuleType) -> list[type[BaseException]]:
 
 
 LIBRARIES = (
+    ftplib,
+    smtplib,
+    imaplib.IMAP4,
+    poplib,
+    xmlrpc.client,
+    multiprocessing,
+    http.cookiejar,
+    netrc,
+    ipaddress,
+    select,
+    urllib.request,
+    email.errors,
     aiohttp,
     aiohttp.web,
     ssl,
@@ -359,7 +383,7 @@ def test_the_libraries_were_really_searched() -> None:
 
 def test_every_row_about_an_installed_library_names_a_class_it_has() -> None:
     """A renamed or misspelled class would make a row that never matches."""
-    roots = {package.__name__.partition(".")[0] for package in LIBRARIES} | {"builtins"}
+    roots = {type_key(cls).partition(".")[0] for cls in EXCEPTIONS}
     known = {type_key(parent) for cls in EXCEPTIONS for parent in cls.__mro__}
     missing = {key for key in TYPES if key.partition(".")[0] in roots} - known
     assert missing == set()

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from recovery.taxonomy import machine, network, origin
 from recovery.taxonomy.codes import eai_verdict, file_verdict, socket_verdict, sqlite_verdict, tls_verdict
 from recovery.taxonomy.responses import answer_verdict, boto_verdict, json_verdict, proxy_verdict, response_verdict
+from recovery.taxonomy.services import SERVICES
 from recovery.verdict import Verdict
 
 __all__ = ["CONTROL_TYPES", "TYPES", "Entry", "Inside", "type_key"]
@@ -203,7 +204,10 @@ _BOTO: dict[str, Entry] = {
 
 _OTHERS: dict[str, Entry] = {
     "kombu.OperationalError": Inside(network.CONNECTION),
-    "jsonschema.ValidationError": machine.VALIDATION,
+    # What somebody gave does not fit a schema: his to correct, and no bug.
+    "jsonschema.ValidationError": machine.INVALID_INPUT,
+    "pydantic_core.ValidationError": machine.INVALID_INPUT,
+    "marshmallow.ValidationError": machine.INVALID_INPUT,
     "recovery.Fenced": machine.LOST_RACE,
     "recovery.LeaseHeld": machine.LOST_RACE,
     "resumable.LeaseLost": machine.LOST_RACE,
@@ -216,4 +220,5 @@ TYPES: Mapping[str, Entry] = MappingProxyType(
     | _REQUESTS
     | _BOTO
     | _OTHERS
+    | dict(SERVICES)
 )

@@ -86,6 +86,13 @@ VALIDATION = Verdict(
     " report it.",
     user_actions=ENDED,
 )
+INVALID_INPUT = Verdict(
+    category=Category.VALIDATION,
+    action=Action.ASK,
+    code="invalid-input",
+    message="What was given does not have the form it must have. Correct it, then retry.",
+    user_actions=ENDED,
+)
 
 # ---- the data ----
 
