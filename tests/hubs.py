@@ -152,7 +152,7 @@ async def served(
 
     settings = {"state": folder / "state.db", "on_event": hear, **(manager_options or {})}
     async with DownloadManager(**settings) as manager:
-        hub = Hub(manager, access=access or Access(token=TOKEN, viewer_token=VIEWER), root=folder, **options)
+        hub = Hub(manager, access=access or Access(token=TOKEN, viewer_token=VIEWER), **{"root": folder, **options})
         hubs.append(hub)
         app = web.Application()
         hub.attach(app, prefix=prefix)

@@ -224,6 +224,11 @@ class Hub:
             raise Refused(Code.NOT_FOUND, "there is nothing at this address")
         return found
 
+    @property
+    def connections(self) -> int:
+        """How many connections there are, those that have not said who they are among them."""
+        return 0 if self._sockets is None else self._sockets.count()
+
     # -- hearing -------------------------------------------------------------------------------------------------------
 
     def hear(self, event: DownloadEvent) -> None:
