@@ -229,6 +229,11 @@ class Hub:
         """How many connections there are, those that have not said who they are among them."""
         return 0 if self._sockets is None else self._sockets.count()
 
+    @property
+    def assets(self) -> Assets:
+        """The page's files."""
+        return self._assets
+
     # -- hearing -------------------------------------------------------------------------------------------------------
 
     def hear(self, event: DownloadEvent) -> None:

@@ -1,0 +1,133 @@
+"""When news go out and to whom: the feed, the queues of slow clients, rooms and rates. Pure."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resumable_ui.clients import (
+    CAUGHT_UP_BELOW,
+    DROP_ABOVE,
+    DROP_ABOVE_BYTES,
+    SKIP_ABOVE,
+    SKIP_ABOVE_BYTES,
+    Bucket,
+    Client,
+    Flow,
+    Turn,
+    checked_rooms,
+)
+from resumable_ui.feed import Feed
+
+
+def test_progress_waits_for_its_turn_and_a_change_of_state_does_not() -> None:
+    """The newest is enough, ten times a second."""
+    feed = Feed(max_hz=10)
+    feed.put("a", urgent=False)
+    assert feed.take(0.0) == ["a"]
+    feed.put("a", urgent=False)
+    feed.put("a", urgent=False)
+    assert feed.take(0.05) == []
+    feed.put("b", urgent=True)
+    assert feed.take(0.06, urgent_only=True) == ["b"]
+    assert feed.take(0.1) == ["a"]
+    assert feed.idle
+
+
+def test_news_stay_urgent_until_they_are_sent() -> None:
+    """Progress that follows a change of state must not put it off."""
+    feed = Feed()
+    feed.put("a", urgent=True)
+    feed.put("a", urgent=False)
+    assert feed.take(0.0, urgent_only=True) == ["a"]
+    feed.put("a", urgent=False)
+    feed.forget("a")
+    assert feed.take(9.0) == []
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0.001, 0.3), st.booleans()), max_size=60))
+def test_no_key_is_sent_too_often_and_none_is_forgotten(steps: list[tuple[float, bool]]) -> None:
+    """Whatever comes when: at most one in 95 ms but for changes of state, and always a last one."""
+    feed = Feed(max_hz=10)
+    now, sent, waiting = 0.0, float("-inf"), False
+    for wait, urgent in steps:
+        feed.put("k", urgent=urgent)
+        waiting = True
+        now += wait
+        if feed.take(now):
+            assert urgent or now - sent >= 0.095
+            sent, waiting = now, False
+    assert bool(feed.take(now + 1.0)) == waiting
+
+
+FLOWS = [
+    # skipping before, packets, bytes, lossy -> turn, skipping after
+    (False, 0, 0, True, Turn.SEND, False),
+    (False, SKIP_ABOVE, SKIP_ABOVE_BYTES, True, Turn.SEND, False),
+    (False, SKIP_ABOVE + 1, 0, True, Turn.SKIP, True),
+    (False, 3, SKIP_ABOVE_BYTES + 1, True, Turn.SKIP, True),
+    (False, SKIP_ABOVE + 1, SKIP_ABOVE_BYTES + 1, False, Turn.SEND, False),
+    (True, CAUGHT_UP_BELOW, 0, True, Turn.SKIP, True),
+    (True, CAUGHT_UP_BELOW, 0, False, Turn.SEND, True),
+    (True, CAUGHT_UP_BELOW - 1, 0, True, Turn.SNAPSHOT, False),
+    (True, CAUGHT_UP_BELOW - 1, 0, False, Turn.SNAPSHOT, False),
+    (True, 1, SKIP_ABOVE_BYTES + 1, True, Turn.SKIP, True),
+    (False, DROP_ABOVE + 1, 0, False, Turn.DROP, False),
+    (True, DROP_ABOVE + 1, 0, True, Turn.DROP, True),
+    (False, 9, DROP_ABOVE_BYTES + 1, False, Turn.DROP, False),
+]
+
+
+@pytest.mark.parametrize(("skipping", "packets", "size", "lossy", "turn", "after"), FLOWS)
+def test_a_slow_client_misses_progress_and_never_a_state(
+    skipping: bool, packets: int, size: int, lossy: bool, turn: Turn, after: bool
+) -> None:
+    """The limits of the contract, each on both sides."""
+    flow = Flow(skipping)
+    assert (flow.turn(packets, size, lossy=lossy), flow.skipping) == (turn, after)
+
+
+ROOMS = [
+    (["all"], {"all"}),
+    (["recovery", "project:a b", "download:d1"], {"recovery", "project:a b", "download:d1"}),
+    (["project:"], {"project:"}),
+    ([], set()),
+    (["everything"], None),
+    (["project:a\nb"], None),
+    ("all", None),
+    (None, None),
+    ([1], None),
+    ([["all"]], None),
+    (["download:x"] * 300, None),
+    (["download:" + "x" * 300], None),
+]
+
+
+@pytest.mark.parametrize(("asked", "rooms"), ROOMS, ids=lambda value: str(value)[:30])
+def test_rooms_are_checked(asked: object, rooms: set[str] | None) -> None:
+    """A client names what there is to watch, and not without end."""
+    assert checked_rooms(asked) == rooms
+
+
+def test_who_sees_what() -> None:
+    """News concern whoever watches all, the project or the download."""
+    for rooms, sees, recovery in (
+        ({"all"}, True, True),
+        ({"project:p"}, True, True),
+        ({"download:d"}, True, True),
+        ({"recovery"}, False, True),
+        ({"project:q", "download:e"}, False, False),
+        (set[str](), False, False),
+    ):
+        client = Client("s", rooms=set(rooms))
+        assert (client.sees("d", "p"), client.sees_recovery("d", "p")) == (sees, recovery)
+
+
+def test_a_bucket_allows_a_burst_and_then_its_rate() -> None:
+    """And fills no further than the burst."""
+    bucket = Bucket(burst=3, rate=2)
+    assert [bucket.take(0.0) for _ in range(4)] == [True, True, True, False]
+    assert [bucket.take(0.5), bucket.take(0.5)] == [True, False]
+    assert [bucket.take(100.0) for _ in range(4)] == [True, True, True, False]
