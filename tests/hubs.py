@@ -15,9 +15,12 @@ import aiohttp
 import socketio
 from aiohttp import web
 
+from recovery.journal import Journal
 from resumable.manager import DownloadManager
 from resumable_ui.access import Access
+from resumable_ui.clients import Client
 from resumable_ui.hub import Hub
+from resumable_ui.managed import journal_of
 from tests.command import start
 
 TOKEN = "operator-token"
@@ -88,7 +91,10 @@ class Watcher:
         return [data for name, data in self.events if name == event]
 
     async def until(self, condition: Callable[[], Any], what: str = "", timeout_s: float = 15.0) -> Any:
-        return await until(condition, f"{what}; last events {self.events[-3:]}", timeout_s)
+        try:
+            return await until(condition, what, timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; last events {self.events[-3:]}") from None
 
     async def close(self) -> None:
         await self.client.disconnect()
@@ -108,11 +114,26 @@ async def until(condition: Callable[[], Any], what: str = "", timeout_s: float =
 class Served:
     """A hub in this process."""
 
-    def __init__(self, hub: Hub, manager: DownloadManager, url: str) -> None:
+    def __init__(self, hub: Hub, manager: DownloadManager, url: str, folder: Path) -> None:
         self.hub = hub
+        self.folder = folder
         self.manager = manager
         self.url = url
         self.watchers: list[Watcher] = []
+
+    @property
+    def journal(self) -> Journal:
+        return journal_of(self.manager)
+
+    def flush(self) -> None:
+        """Send progress now rather than at its turn."""
+        assert self.hub._broadcaster is not None
+        self.hub._broadcaster._feed._sent_at.clear()
+        self.hub._broadcaster._flush(urgent_only=False)
+
+    def backlog(self, client: Client) -> tuple[int, int]:
+        assert self.hub._sockets is not None
+        return self.hub._sockets.backlog(client.sid)
 
     async def watcher(self, *rooms: str, token: str | None = TOKEN, **auth: Any) -> Watcher:
         watcher = Watcher(self.url, **{"token": token, "v": 1, "caps": ["batch"], **auth})
@@ -161,7 +182,7 @@ async def served(
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         port = runner.addresses[0][1]
-        serving = Served(hub, manager, f"http://127.0.0.1:{port}{prefix}")
+        serving = Served(hub, manager, f"http://127.0.0.1:{port}{prefix}", folder)
         try:
             yield serving
         finally:

@@ -22,6 +22,9 @@ REAP_EVERY: Final = 10
 
 SETTINGS: Final[Mapping[str, Any]] = {"max_hz": MAX_HZ}
 
+_LEGACY: Final = ("stage", "progress", "current_file", "file_progress", "current", "total", "status", "download_id")
+"""Of ``ProgressEvent`` in the source application's web client."""
+
 _log = logging.getLogger("resumable_ui.broadcast")
 
 
@@ -89,7 +92,7 @@ class Broadcaster:
         """Send one event that nobody may miss."""
         self.board.seq += 1
         stamped = {**data, "v": VERSION, "epoch": self.board.epoch, "seq": self.board.seq, "ts": self._time()}
-        self._deliver(event_message(event, _dump(stamped)), filter(concerns, self.clients.values()), lossy=False)
+        self._deliver(event_message(event, _dump(stamped)), filter(concerns, list(self.clients.values())), lossy=False)
 
     def greet(self, client: Client, data: Mapping[str, Any]) -> None:
         """Say ``connected``; a legacy client, which asks for no snapshot, is sent what is under way as well."""
@@ -129,7 +132,7 @@ class Broadcaster:
         items = self._items(ids)
         singles: dict[int, str] = {}
         batches: dict[tuple[int, ...], list[Client]] = {}
-        for client in self.clients.values():
+        for client in list(self.clients.values()):
             every = "all" in client.rooms
             chosen = tuple(n for n, (name, project, _) in enumerate(items) if every or client.sees(name, project))
             if chosen and client.batch:
@@ -139,6 +142,8 @@ class Broadcaster:
                     if n not in singles:
                         singles[n] = self._single(items[n])
                     self._deliver(singles[n], [client], lossy=not urgent_only)
+                    if self._legacy_progress and client.legacy:
+                        self._deliver(self._legacy(items[n][0]), [client], lossy=not urgent_only)
         for chosen, clients in batches.items():
             self._deliver(self._batch([items[n][2] for n in chosen]), clients, lossy=not urgent_only)
 
@@ -152,6 +157,11 @@ class Broadcaster:
 
     def _single(self, item: tuple[str, str, str]) -> str:
         return event_message("progress_update", f"{item[2][:-1]},{self._stamp()}}}")
+
+    def _legacy(self, download_id: str) -> str:
+        item = self.board.progress(download_id)
+        progress = {} if item is None else {name: item["progress"][name] for name in _LEGACY}
+        return event_message("progress", _dump({"project_id": "" if item is None else item["project_id"], **progress}))
 
     def _batch(self, items: Sequence[str]) -> str:
         return event_message("progress_batch", f'{{{self._stamp()},"items":[{",".join(items)}]}}')
@@ -176,7 +186,7 @@ class Broadcaster:
 
     def _catch_up(self) -> None:
         """Give a snapshot to those who have read what they were behind with."""
-        for client in self.clients.values():
+        for client in list(self.clients.values()):
             if (
                 client.flow.skipping
                 and client.flow.turn(*self._sockets.backlog(client.sid), lossy=True) is Turn.SNAPSHOT

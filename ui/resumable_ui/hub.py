@@ -20,14 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from resumable.events import DownloadEvent, EventName
+from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable_ui.access import Access, bearer
 from resumable_ui.answers import Answers
 from resumable_ui.api import Api
 from resumable_ui.assets import Assets
 from resumable_ui.board import Board
 from resumable_ui.broadcast import SETTINGS, Broadcaster
-from resumable_ui.clients import Role
+from resumable_ui.clients import Client, Role
 from resumable_ui.commands import Commands
 from resumable_ui.httpmessage import HttpAnswer, HttpRequest, refusal_answer
 from resumable_ui.protocol import Protocol
@@ -223,6 +223,16 @@ class Hub:
         if found is None:
             raise Refused(Code.NOT_FOUND, "there is nothing at this address")
         return found
+
+    def show(self, view: DownloadView) -> None:
+        """Take news of a download from wherever they come; older ones than are known change nothing."""
+        if self._broadcaster is not None:
+            self._broadcaster.show(view)
+
+    @property
+    def clients(self) -> list[Client]:
+        """Who is connected and let in."""
+        return [] if self._broadcaster is None else list(self._broadcaster.clients.values())
 
     @property
     def connections(self) -> int:

@@ -84,7 +84,7 @@ class Protocol:
         client = Client(
             sid,
             role=role,
-            batch=isinstance(caps, list) and "batch" in caps,
+            batch=version is not None and isinstance(caps, list) and "batch" in caps,
             legacy=version is None,
             rooms={"all"} if version is None else set(),
         )

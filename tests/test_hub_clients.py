@@ -1,0 +1,305 @@
+"""Clients of all kinds: rooms and snapshots, those of the source application, and those that read too slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recovery.journal import OperationSpec
+from recovery.states import State
+from resumable.events import DownloadView
+from tests.hubs import TOKEN, Served, Watcher, served, until
+from tests.origin import Behaviour, Content, Origin
+
+MIB = 1 << 20
+
+pytestmark = pytest.mark.blocking
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Served]:
+    """Return a hub."""
+    async with served(tmp_path) as serving:
+        yield serving
+
+
+def view(name: str, **fields: Any) -> DownloadView:
+    """Return a view of a download that no process runs."""
+    fields = {"state": State.RUNNING, "bytes_total": 1000, "project_id": "p", "filename": f"{name}.bin", **fields}
+    return DownloadView(download_id=name, created_at=1.0, **fields)
+
+
+def progress_of(payloads: list[Any], name: str) -> list[dict[str, Any]]:
+    """Return what progress events say of a download, in order."""
+    items = [item["progress"] for payload in payloads for item in payload.get("items", [payload])]
+    return [progress for progress in items if progress["download_id"] == name]
+
+
+# -- rooms -------------------------------------------------------------------------------------------------------------
+
+
+async def test_everybody_hears_what_concerns_his_rooms_once(hub: Served) -> None:
+    """Members of several rooms too; who left hears no more."""
+    every = await hub.watcher("all", "project:p", "download:d1")
+    project = await hub.watcher("project:p")
+    other = await hub.watcher("project:q")
+    one = await hub.watcher("download:d2")
+    recovery = await hub.watcher("recovery")
+    nothing = await hub.watcher()
+    hub.hub.show(view("d1"))
+    await every.until(lambda: every.sees("d1")["state"] == "running")
+    await project.until(lambda: project.sees("d1")["state"] == "running")
+    hub.hub.show(view("d2", project_id="r"))
+    await one.until(lambda: one.sees("d2")["state"] == "running")
+    await every.until(lambda: every.sees("d2")["state"] == "running")
+    assert [len(progress_of(every.of("progress_batch"), name)) for name in ("d1", "d2")] == [1, 1]
+    assert set(project.downloads) == {"d1"}
+    assert set(one.downloads) == {"d2"}
+    assert not any(client.downloads for client in (other, recovery, nothing))
+    assert (await project.call("unsubscribe", {"rooms": ["project:p"]}))["ok"]
+    hub.hub.show(view("d1", bytes_done=500, attempt=2))
+    await every.until(lambda: every.sees("d1")["bytes_done"] == 500)
+    await asyncio.sleep(0.15)
+    assert project.sees("d1")["bytes_done"] == 0
+
+
+async def test_the_snapshot_is_in_the_acknowledgement(hub: Served) -> None:
+    """With everything a client needs to begin, and nothing it could miss between it and the first event."""
+    hub.hub.show(view("d1", bytes_done=10))
+    page = await hub.watcher()
+    snapshot = await page.subscribe("all")
+    assert (snapshot["ok"], snapshot["v"], snapshot["settings"]) == (True, 1, {"max_hz": 10.0})
+    assert [download["bytes_done"] for download in snapshot["downloads"]] == [10]
+    assert [project["project_id"] for project in snapshot["projects"]] == ["p"]
+    before = snapshot["seq"]
+    hub.hub.show(view("d1", bytes_done=20))
+    await page.until(lambda: page.sees("d1")["bytes_done"] == 20)
+    (event,) = page.of("progress_batch")
+    assert (event["epoch"], event["v"]) == (snapshot["epoch"], 1)
+    assert event["seq"] > before
+    assert event["ts"] >= snapshot["ts"]
+    for rooms in (None, "all", ["everything"], [7]):
+        answer = await page.call("subscribe", {"rooms": rooms})
+        assert (answer["ok"], answer["error"]["code"]) == (False, "bad_request")
+
+
+async def test_progress_comes_ten_times_a_second_and_the_last_one_always(hub: Served) -> None:
+    """Of a hundred changes in half a second few are sent, and the newest is among them."""
+    page = await hub.watcher("all")
+    hub.hub.show(view("d1"))
+    for n in range(1, 101):
+        hub.hub.show(view("d1", bytes_done=n))
+        await asyncio.sleep(0.005)
+    await page.until(lambda: page.sees("d1")["bytes_done"] == 100)
+    seen = [one["bytes_done"] for one in progress_of(page.of("progress_batch"), "d1")]
+    assert seen == sorted(seen)
+    assert len(seen) <= 20
+
+
+async def test_changes_of_state_are_all_sent_and_at_once(hub: Served) -> None:
+    """None is merged into another, however fast they come."""
+    page = await hub.watcher("all")
+    states = [State.QUEUED, State.RUNNING, State.WAITING, State.RUNNING, State.VERIFYING, State.COMPLETE]
+    for attempt, state in enumerate(states, start=1):
+        hub.hub.show(view("d1", state=state, attempt=attempt))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await page.until(lambda: page.sees("d1")["state"] == "complete")
+    assert [one["state"] for one in progress_of(page.of("progress_batch"), "d1")] == [state.value for state in states]
+
+
+async def test_what_is_forgotten_is_removed(hub: Served) -> None:
+    """Pruned by another process: the row disappears from the page."""
+    with Origin() as origin:
+        origin.put("/f.bin", b"x" * 10)
+        page = await hub.watcher("all")
+        handle = hub.manager.start(origin.url("/f.bin"), directory=hub.folder)
+        await handle
+        await page.until(lambda: page.sees(handle.download_id)["state"] == "complete")
+    from resumable.manager import DownloadManager
+
+    async with DownloadManager(state=hub.folder / "state.db") as elsewhere:
+        assert await elsewhere.prune(older_than_s=0) == 1
+    await page.until(lambda: handle.download_id not in page.downloads)
+    assert page.of("download_removed")[0]["reason"] == "forgotten"
+
+
+# -- recovery ----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_operation_that_is_no_download_is_shown_and_steered(hub: Served) -> None:
+    """Any ``@recoverable`` operation with a journal: its steps are events, Retry and Cancel act."""
+    page = await hub.watcher("recovery")
+    journal = hub.journal
+    spec = OperationSpec(kind="import_workflow", key="w1", operation_id="o1", project="p", title="workflow 1")
+    now = time.time()
+    _, generation = await journal.begin_and_claim(spec, owner="other", ttl_s=1e9, now=now)
+    assert generation is not None
+    await page.until(lambda: page.of("recovery_update"))
+    update = page.of("recovery_update")[-1]
+    assert (update["operation_id"], update["function_name"], update["download_id"]) == ("o1", "import_workflow", None)
+    answer = await page.act("o1", "retry")
+    assert (answer["ok"], answer.get("pending")) == (True, True)
+    assert [command.name for command in await journal.take_commands(["o1"])] == ["retry_now"]
+    await journal.record("o1", generation, state=State.FAILED, now=now + 5)
+    await page.until(lambda: page.of("recovery_completed"))
+    done = page.of("recovery_completed")[-1]
+    assert (done["success"], done["final_state"]) == (False, "failed")
+    status, listed = await hub.http("GET", "/api/recovery/operations")
+    assert (status, [one["operation_id"] for one in listed["operations"]]) == (200, ["o1"])
+    assert (await hub.http("POST", "/api/recovery/operations/o1/retry"))[1]["state"] == "queued"
+    assert (await hub.http("POST", "/api/recovery/operations/o1/cancel"))[1]["state"] == "cancelled"
+
+
+async def test_a_host_that_is_left_alone_is_told(hub: Served) -> None:
+    """From the shared table of gates, whoever opened it."""
+    page = await hub.watcher("all")
+    record = {"phase": "open", "failures": 5, "until": 9e9}
+    await hub.journal.change_gate("origin.example", lambda _old: (record, None))
+    await page.until(lambda: page.of("circuit_breaker_update"))
+    (told,) = page.of("circuit_breaker_update")
+    assert (told["host"], told["state"], told["failures"]) == ("origin.example", "OPEN", 5)
+    assert [gate["host"] for gate in (await page.subscribe("all"))["gates"]] == ["origin.example"]
+    assert (await hub.http("GET", "/api/recovery/status"))[1]["gates"][0]["state"] == "OPEN"
+
+
+async def test_what_happened_to_a_project_is_its_log(hub: Served) -> None:
+    """Lines for those who watch the project, not for everybody."""
+    with Origin() as origin:
+        origin.put("/f.bin", Content(MIB, seed=1), script=[Behaviour(cut_at=MIB // 2)])
+        watching, every = await hub.watcher("project:p"), await hub.watcher("all")
+        await hub.manager.start(origin.url("/f.bin"), directory=hub.folder, project="p")
+    await watching.until(lambda: any(one["log"]["message"] == "completed" for one in watching.of("log_entry")))
+    lines = watching.of("log_entry")
+    assert {line["project_id"] for line in lines} == {"p"}
+    assert {"timestamp", "level", "message", "data"} == set(lines[0]["log"])
+    assert not every.of("log_entry")
+
+
+# -- clients of the source application ---------------------------------------------------------------------------------
+
+
+async def test_a_client_that_names_no_version_gets_every_progress_update(hub: Served) -> None:
+    """At once and unbatched, in the shape its front end reads; what is under way is sent first."""
+    hub.hub.show(view("d0", bytes_done=500))
+    old = Watcher(hub.url, token=TOKEN)
+    await old.connect(transports=["polling", "websocket"])
+    await old.until(lambda: old.sees("d0")["bytes_done"] == 500)
+    hub.hub.show(view("d1", bytes_done=250))
+    await old.until(lambda: old.sees("d1")["bytes_done"] == 250)
+    update = old.of("progress_update")[-1]
+    assert update["project_id"] == "p"
+    progress = update["progress"]
+    assert (progress["stage"], progress["progress"]) == ("downloading", 37.5)
+    assert (progress["current_file"], progress["file_progress"]) == ("d1.bin", 25.0)
+    assert (progress["current"], progress["total"], progress["status"]) == (250, 1000, "downloading")
+    assert not old.of("progress_batch")
+    await old.close()
+
+
+@pytest.mark.parametrize(
+    ("join", "leave"), [("subscribe_project", "unsubscribe_project"), ("join_project", "leave_project")]
+)
+@pytest.mark.parametrize("bare", [True, False])
+async def test_projects_are_joined_by_the_names_in_use(hub: Served, join: str, leave: str, bare: bool) -> None:
+    """An object or a bare id; the present state comes as an event and as the acknowledgement."""
+    hub.hub.show(view("d1", bytes_done=10))
+    page = await hub.watcher()
+    data = "p" if bare else {"project_id": "p"}
+    answer = await page.call(join, data)
+    assert [download["download_id"] for download in answer["downloads"]] == ["d1"]
+    await page.until(lambda: page.sees("d1")["bytes_done"] == 10)
+    assert len(page.of("progress_update")) == 1
+    assert (await page.call(leave, data))["ok"]
+    hub.hub.show(view("d1", bytes_done=20))
+    await asyncio.sleep(0.2)
+    assert page.sees("d1")["bytes_done"] == 10
+    assert (await page.call(join, 7))["error"]["code"] == "bad_request"
+
+
+async def test_progress_by_its_old_name_is_an_option(tmp_path: Path) -> None:
+    """The web client of the source application listens for ``progress``."""
+    async with served(tmp_path, legacy_progress=True) as hub:
+        old = await hub.watcher(v=None)
+        hub.hub.show(view("d1", bytes_done=250))
+        await old.until(lambda: old.of("progress"))
+        event = old.of("progress")[-1]
+        assert (event["project_id"], event["stage"], event["progress"]) == ("p", "downloading", 25.0)
+
+
+# -- slow clients ------------------------------------------------------------------------------------------------------
+
+
+def sleeping(url: str) -> socket.socket:
+    """Connect with a token and subscribe by hand, with small buffers, and read nothing afterwards."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect((host, int(port)))
+    request = (
+        f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    raw.sendall(request.encode())
+    for text in ("40" + json.dumps({"token": TOKEN, "v": 1}), '420["subscribe",{"rooms":["all"]}]'):
+        data = text.encode()
+        raw.sendall(struct.pack("!BBI", 0x81, 0x80 | len(data), 0) + data)
+    return raw
+
+
+async def test_a_client_that_reads_nothing_misses_progress_and_delays_nobody(hub: Served) -> None:
+    """Its queue stays short; it is sent a snapshot once it reads again, and changes of state in between."""
+    url = "x" * 20_000
+    with sleeping(hub.url) as raw:
+        await until(lambda: len(hub.hub.clients) == 1)
+        (slow,) = hub.hub.clients
+        await until(lambda: slow.rooms)
+        page = await hub.watcher("all")
+        for n in range(1, 3000):
+            hub.hub.show(view("d1", bytes_done=n, url=url))
+            if n % 10 == 0:
+                hub.flush()
+                await asyncio.sleep(0)
+            if slow.flow.skipping:
+                break
+        assert slow.flow.skipping
+        packets, size = hub.backlog(slow)
+        assert packets <= 66
+        assert size <= 512 << 10
+        hub.hub.show(view("d1", bytes_done=5000, bytes_total=6000, state=State.PAUSED, url=url))
+        await page.until(lambda: page.sees("d1")["state"] == "paused")
+        raw.setblocking(False)
+        loop, heard = asyncio.get_running_loop(), b""
+        async with asyncio.timeout(10):
+            while b'["snapshot"' not in heard:
+                heard = heard[-200_000:] + await loop.sock_recv(raw, 1 << 16)
+        assert b'"state":"paused"' in heard
+
+
+async def test_a_client_whose_queue_only_grows_is_disconnected(hub: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By changes of state, which are never skipped; it resyncs when it comes back."""
+    monkeypatch.setattr("resumable_ui.clients.DROP_ABOVE", 50)
+    with sleeping(hub.url):
+        await until(lambda: len(hub.hub.clients) == 1)
+        (slow,) = hub.hub.clients
+        await until(lambda: slow.rooms)
+        page = await hub.watcher("all")
+        base = view("d1", url="x" * 20_000)
+        for n in range(1, 1000):
+            hub.hub.show(replace(base, attempt=n))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if slow not in hub.hub.clients:
+                break
+        assert slow not in hub.hub.clients
+        await until(lambda: hub.hub.connections == 1, "its connection is gone")
+        await page.until(lambda: page.sees("d1")["attempt"] == n)

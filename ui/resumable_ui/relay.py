@@ -1,0 +1,108 @@
+"""News of other processes through Redis, sooner than the state file is looked at: never instead of it.
+
+In a worker, events go out; in the hub they come in::
+
+    relay = RedisRelay("redis://localhost:6379/0")
+    async with DownloadManager(on_event=relay) as manager: ...
+    await relay.close()
+
+    hub = Hub(manager, redis="redis://localhost:6379/0")            # or: resumable serve --redis URL
+
+What comes in is a hint: the hub takes it for a download whose owner, by the state file, is the process that says so,
+and drops all else. python-socketio's manager swallows a dead Redis without a word, so nothing may depend on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from resumable.events import DownloadEvent, DownloadView, EventName
+from resumable_ui.feed import Feed
+
+EVENT: Final = "resumable_view"
+CHANNEL: Final = "resumable"
+_OPTIONS: Final = {"socket_connect_timeout": 2.0}
+
+_log = logging.getLogger("resumable_ui.relay")
+_log.setLevel(logging.ERROR)  # python-socketio's complaints about Redis name its URL nowhere, but come every second
+
+
+class RedisRelay:
+    """Publishes what happens to downloads: changes of state at once, progress ten times a second, the newest only."""
+
+    def __init__(self, url: str, *, channel: str = CHANNEL) -> None:
+        """Nothing is opened before the first event. Raises ModuleNotFoundError without the ``redis`` extra."""
+        import socketio
+
+        self._manager: Any = socketio.AsyncRedisManager(
+            url, channel=channel, write_only=True, logger=_log, redis_options=dict(_OPTIONS)
+        )
+        self._newest: dict[str, DownloadView] = {}
+        self._feed = Feed()
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, event: DownloadEvent) -> None:
+        """Take an event; for ``DownloadManager(on_event=...)``. Never waits, never raises."""
+        name = event.view.download_id
+        self._newest[name] = event.view
+        self._feed.put(name, urgent=event.event is not EventName.PROGRESS)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="redis relay")
+        self._news.set()
+
+    async def close(self) -> None:
+        """Stop publishing."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._manager.redis is not None:
+            with contextlib.suppress(Exception):  # a connection that is gone needs no goodbye
+                await self._manager.redis.aclose()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            names = self._feed.take(loop.time())
+            for name in names:
+                await self._manager.emit(EVENT, self._newest.pop(name).to_wire())
+            if not self._feed.idle:
+                await asyncio.sleep(0.02)
+                self._news.set()
+
+
+def listening_manager(url: str, hear: Callable[[DownloadView], None], *, channel: str = CHANNEL) -> Any:
+    """Return a client manager for python-socketio that hands relayed views to ``hear``."""
+    import socketio
+
+    class Listening(socketio.AsyncRedisManager):  # type: ignore[misc]
+        """Redis' manager, for hints in place of packets: what others emit goes to the board, not to clients."""
+
+        async def _handle_emit(self, message: dict[str, Any]) -> None:
+            if message.get("event") != EVENT:
+                return
+            data = message.get("data")
+            try:
+                view = DownloadView.from_wire(data[0])
+            except (ValueError, TypeError, KeyError, IndexError):
+                return  # of another version
+            hear(view)
+
+        async def close(self) -> None:
+            """Stop listening."""
+            thread = getattr(self, "thread", None)
+            if thread is not None:
+                thread.cancel()
+                await asyncio.gather(thread, return_exceptions=True)
+            for connection in (self.pubsub, self.redis):
+                if connection is not None:
+                    with contextlib.suppress(Exception):
+                        await connection.aclose()
+
+    return Listening(url, channel=channel, logger=_log, redis_options=dict(_OPTIONS))
