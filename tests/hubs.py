@@ -20,7 +20,6 @@ from resumable.manager import DownloadManager
 from resumable_ui.access import Access
 from resumable_ui.clients import Client
 from resumable_ui.hub import Hub
-from resumable_ui.managed import journal_of
 from tests.command import start
 
 TOKEN = "operator-token"
@@ -123,7 +122,7 @@ class Served:
 
     @property
     def journal(self) -> Journal:
-        return journal_of(self.manager)
+        return self.manager.journal
 
     def flush(self) -> None:
         """Send progress now rather than at its turn."""

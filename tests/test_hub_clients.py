@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from recovery.journal import OperationSpec
+from recovery.journal import JsonValue, OperationSpec
 from recovery.states import State
 from resumable.events import DownloadView
 from tests.hubs import TOKEN, Served, Watcher, served, until
@@ -163,7 +163,7 @@ async def test_an_operation_that_is_no_download_is_shown_and_steered(hub: Served
 async def test_a_host_that_is_left_alone_is_told(hub: Served) -> None:
     """From the shared table of gates, whoever opened it."""
     page = await hub.watcher("all")
-    record = {"phase": "open", "failures": 5, "until": 9e9}
+    record: dict[str, JsonValue] = {"phase": "open", "failures": 5, "until": 9e9}
     await hub.journal.change_gate("origin.example", lambda _old: (record, None))
     await page.until(lambda: page.of("circuit_breaker_update"))
     (told,) = page.of("circuit_breaker_update")

@@ -208,7 +208,9 @@ async def test_answers_have_the_fields_the_document_promises(hub: Served, origin
     download = await state_of(hub, added["download_id"], "running")
     properties = document()["components"]["schemas"]["Download"]["properties"]
     assert set(properties) == set(download)
-    python = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "null": type(None)}
+    numbers = (int, float)
+    python: dict[str, Any] = {"string": str, "integer": int, "number": numbers, "boolean": bool, "array": list}
+    python["null"] = type(None)
     for name, schema in properties.items():
         kinds = [option.get("type", "object") for option in schema.get("anyOf", [schema])]
         assert any(isinstance(download[name], python.get(kind, dict)) for kind in kinds), (name, download[name])

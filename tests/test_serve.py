@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ async def test_a_signal_ends_it_at_once_with_clients_connected(
         await until(lambda: process.poll() is not None, "it ends", 10)
         assert process.returncode == -number
         for one in (page, idle):
-            await one.until(lambda one=one: one.of("server_shutdown"), "it was told")
+            await one.until(partial(one.of, "server_shutdown"), "it was told")
             await one.close()
     sent = origin.body_bytes_sent()
     ended = await run_async("resume", name, "--state", "state.db", "--json", cwd=tmp_path)

@@ -81,7 +81,7 @@ class Board:
     # -- taking in -----------------------------------------------------------------------------------------------------
 
     def offer(self, view: DownloadView) -> Change:
-        """Take a view in, unless the same process has said something newer; return what is new about it."""
+        """Take a view in, unless a newer one is known; return what is new about it."""
         known = self._shown.get(view.download_id)
         change = Change.STATE if known is None else difference(known.view, view)
         if change is Change.NONE:
@@ -112,6 +112,10 @@ class Board:
             return False
         self._operations[operation.operation_id] = operation
         return known is None or _told_of(known) != _told_of(operation)
+
+    def forget_operations(self) -> None:
+        """Begin anew with operations, whose numbers do."""
+        self._operations.clear()
 
     def offer_gates(self, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Take all host gates in; return the hosts whose phase or failures changed, those forgotten among them."""
@@ -228,8 +232,8 @@ class Board:
 
 
 def difference(old: DownloadView, new: DownloadView) -> Change:
-    """Return what ``new`` says that ``old`` did not; NONE too for older news of the same process."""
-    if new is old or (new.owner and new.owner == old.owner and new.rev < old.rev):
+    """Return what ``new`` says that ``old`` did not; NONE too where it is the older one."""
+    if new is old or new.rev < old.rev:
         return Change.NONE
     if _seen(old) != _seen(new):
         return Change.STATE
@@ -262,7 +266,15 @@ def _seen(view: DownloadView) -> tuple[Any, ...]:
 
 
 def _moving(view: DownloadView) -> tuple[Any, ...]:
-    return (view.bytes_done, view.bytes_received, view.bytes_resumed, view.speed, len(view.breaks), view.sha256)
+    return (
+        view.bytes_done,
+        view.bytes_received,
+        view.bytes_resumed,
+        view.speed,
+        len(view.breaks),
+        view.sha256,
+        len(view.warnings),
+    )
 
 
 def _told_of(operation: Operation) -> tuple[Any, ...]:

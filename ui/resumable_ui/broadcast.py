@@ -121,6 +121,10 @@ class Broadcaster:
             except Exception:  # noqa: BLE001 - the edge of the task: one bad record must not silence the hub for good
                 _log.exception("tick failed")
 
+    def flush(self) -> None:
+        """Send what is due now rather than at the next tick."""
+        self._flush(urgent_only=False)
+
     def _flush_urgent(self) -> None:
         self._flushing = False
         self._flush(urgent_only=True)

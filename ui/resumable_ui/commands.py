@@ -13,7 +13,6 @@ from recovery.verdict import UserAction
 from resumable.errors import DownloadError
 from resumable.events import DownloadView
 from resumable_ui.board import Board
-from resumable_ui.managed import go_on, journal_of, runs_here
 from resumable_ui.orderform import parse_order
 from resumable_ui.refusals import Code, Refused
 from resumable_ui.shelf import Shelf
@@ -107,7 +106,7 @@ class Commands:
 
     async def _act_on_operation(self, operation_id: str, wish: UserAction) -> dict[str, Any]:
         """Steer an operation that is no download: its owner is told, or its row is changed where it has none."""
-        operation = await journal_of(self._manager).get(operation_id)
+        operation = await self._manager.journal.get(operation_id)
         goal = {
             UserAction.PAUSE: State.PAUSED,
             UserAction.CANCEL: State.CANCELLED,
@@ -116,7 +115,7 @@ class Commands:
         if operation is None or goal is None:
             raise Refused(Code.NOT_FOUND, f"no download {operation_id[:40]!r}")
         try:
-            after = await journal_of(self._manager).set_idle_state(operation_id, goal, now=time.time())
+            after = await self._manager.journal.set_idle_state(operation_id, goal, now=time.time())
         except (IllegalTransition, LookupError) as error:
             raise Refused(Code.NOT_ALLOWED, str(error)) from None
         answer: dict[str, Any] = {"state": after.state.value, "rev": after.rev}
@@ -138,7 +137,7 @@ class Commands:
             case UserAction.NEW_LINK:
                 await manager.relink(name, _text(args, "url"))
                 if view.state in {State.PAUSED, State.FAILED} or view.stale:
-                    await go_on(manager, view)
+                    await self._run_here(name)
                 return False
             case _:
                 return await self._go_on(view)
@@ -148,13 +147,22 @@ class Commands:
         name, manager = view.download_id, self._manager
         if view.state in {State.WAITING, State.PARKED, State.RUNNING, State.VERIFYING} and not view.stale:
             await manager.retry(name)
-            return self._followed(name, UserAction.RETRY_NOW, lambda: go_on(manager, view))
-        await go_on(manager, view)
+            return self._followed(name, UserAction.RETRY_NOW, lambda: self._run_here(name))
+        await self._run_here(name)
         return False
+
+    async def _run_here(self, download_id: str) -> None:
+        """Run a download that nobody runs, from where it stopped; raises DownloadError."""
+        handle = self._manager.handle(download_id)
+        if handle is not None:
+            await handle.resume()  # and not another one: whoever awaits it goes on waiting
+        elif not await self._manager.recover([download_id]):
+            raise DownloadError("what was asked for is not known any more")
 
     def _followed(self, download_id: str, wish: UserAction, again: Callable[[], Awaitable[Any]]) -> bool:
         """Where another process was told, see to it that it obeys or is gone; return whether one was told."""
-        if runs_here(self._manager, download_id):
+        handle = self._manager.handle(download_id)
+        if handle is not None and not handle.ended:
             return False
         task = asyncio.create_task(self._see_to_it(download_id, wish, again))
         self._following.add(task)
@@ -229,7 +237,7 @@ class Commands:
 
     async def statistics(self) -> dict[str, Any]:
         """Return recovery in numbers."""
-        found = await journal_of(self._manager).statistics()
+        found = await self._manager.journal.statistics()
         return {
             "operations": found.operations,
             "by_state": {state.value: count for state, count in found.by_state.items()},
@@ -245,7 +253,7 @@ class Commands:
 
     async def details(self, operation_id: str) -> dict[str, Any]:
         """Return an operation and its attempts, oldest first."""
-        operation = await journal_of(self._manager).get(operation_id)
+        operation = await self._manager.journal.get(operation_id)
         if operation is None:
             raise Refused(Code.NOT_FOUND, f"no operation {operation_id[:40]!r}")
         attempts = await self._manager.history(operation_id)

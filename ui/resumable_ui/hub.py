@@ -30,11 +30,12 @@ from resumable_ui.broadcast import SETTINGS, Broadcaster
 from resumable_ui.clients import Client, Role
 from resumable_ui.commands import Commands
 from resumable_ui.httpmessage import HttpAnswer, HttpRequest, refusal_answer
+from resumable_ui.lookout import Lookout
 from resumable_ui.protocol import Protocol
 from resumable_ui.refusals import Code, Refused
+from resumable_ui.relay import listening_manager
 from resumable_ui.shelf import Shelf
 from resumable_ui.sockets import Sockets
-from resumable_ui.tail import Tail
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -92,7 +93,8 @@ class Hub:
 
     async def _start(self) -> None:
         self._assets = await asyncio.to_thread(Assets.load)
-        self._sockets = Sockets(self._mode)
+        redis = None if self._redis is None else listening_manager(self._redis, self.hint)
+        self._sockets = Sockets(self._mode, manager=redis)
         self._broadcaster = Broadcaster(
             self._board, self._sockets, time=time.time, legacy_progress=self._legacy_progress
         )
@@ -114,11 +116,11 @@ class Hub:
             max_clients=self.max_clients,
             time=time.time,
         )
-        tail = Tail(self._manager, self._broadcaster)
-        await tail.load()
+        lookout = Lookout(self._manager, self._broadcaster)
+        await lookout.load()
         self._tasks = [
             asyncio.create_task(self._broadcaster.run(), name="hub broadcast"),
-            asyncio.create_task(tail.run(), name="hub tail"),
+            asyncio.create_task(lookout.run(), name="hub lookout"),
         ]
 
     async def stop(self) -> None:
@@ -228,6 +230,12 @@ class Hub:
         """Take news of a download from wherever they come; older ones than are known change nothing."""
         if self._broadcaster is not None:
             self._broadcaster.show(view)
+
+    def hint(self, view: DownloadView) -> None:
+        """Take what somebody says of a download, if that is the process that runs it by the state file."""
+        known = self._board.view(view.download_id)
+        if known is not None and view.owner and view.owner == known.owner:
+            self.show(view)
 
     @property
     def clients(self) -> list[Client]:

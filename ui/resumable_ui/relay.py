@@ -87,7 +87,7 @@ def listening_manager(url: str, hear: Callable[[DownloadView], None], *, channel
         async def _handle_emit(self, message: dict[str, Any]) -> None:
             if message.get("event") != EVENT:
                 return
-            data = message.get("data")
+            data: Any = message.get("data")
             try:
                 view = DownloadView.from_wire(data[0])
             except (ValueError, TypeError, KeyError, IndexError):

@@ -129,6 +129,7 @@ class Sockets:
             logger=_log,
             engineio_logger=_log,
         )
+        self._manager = manager
         driver = {"aiohttp": _AiohttpWebSocket, "asgi": _AsgiWebSocket}[mode]
         engine: Any = self.server.eio
         engine._async = {**engine._async, "websocket": driver}  # noqa: SLF001
@@ -193,6 +194,8 @@ class Sockets:
         for socket in list(self._engine.sockets.values()):
             await _abort(socket)
         await self.server.shutdown()
+        if self._manager is not None:
+            await self._manager.close()
 
     def _participants(self) -> list[str]:
         return [sid for sid, _ in self.server.manager.get_participants("/", None)]

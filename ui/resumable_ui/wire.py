@@ -98,6 +98,7 @@ def download_wire(view: DownloadView, *, rev: int | None = None) -> dict[str, An
     error = view.error
     wire["state"] = view.state.value
     wire["breaks"] = list(view.breaks)
+    wire["warnings"] = list(view.warnings)
     wire["actions"] = [action.value for action in view.actions]
     wire["error"] = error and {
         "code": error.code,
