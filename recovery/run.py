@@ -82,6 +82,7 @@ class Run(Generic[T]):
         self._policy = book.spec.policy
         self._account = Account(means, book, control)
         self._fresh = False
+        self._urged = False
         self._trial: AttemptTask[T] | None = None
         self._waker = Waker()
         self._claimed = False
@@ -180,11 +181,13 @@ class Run(Generic[T]):
             await self._admission.take_slot(self._slot_or_stop)
             await self._heed()
             until = await self._admission.ask_gate(self._account.attempt_name)
-            if until is None:
+            # A person who wants it tried now may knock at a closed gate, once.
+            if until is None or self._urged:
                 break
             wait_s = max(0.0, until - self._means.clock.time())
             shut = HostGateOpen(self._admission.host or "", wait_s)
             await self._wait(self._account.entry(State.WAITING, verdict=shut.recovery_hint, error=shut, wait_s=wait_s))
+        self._urged = False
         if self.book.operation.state is not State.RUNNING:
             await self._account.note(self._account.entry(State.RUNNING))
         await self._heed()
@@ -331,6 +334,7 @@ class Run(Generic[T]):
     def _take_fresh_budget(self) -> bool:
         if not self.control.take_retry():
             return False
+        self._urged = True
         self._account.refresh_budget()
         return True
 

@@ -49,6 +49,21 @@ async def test_the_gate_of_the_host_is_asked_and_told(clock: FakeClock, events: 
     assert (await gates.state("example.org")).failures == 0
 
 
+async def test_who_wants_it_tried_now_is_let_through_a_closed_gate_once(clock: FakeClock, events: Recorder) -> None:
+    """Also where the server itself asked for two minutes: a person knows better, or learns it. The gate stays closed."""
+    gates = MemoryGates(clock=clock, draw=lambda: 0.0)
+    supervisor = Supervisor(clock=clock, draw=lambda: 0.0, gates=gates, on_event=events)
+    control, attempts = Control(), Script(ServerSaysLaterError(120), ServerSaysLaterError(120), "up")
+    task = asyncio.create_task(supervisor.run(spec(), attempts, control=control, host="example.org"))
+    await clock.until_sleeping()
+    assert events.steps == ["running", "waiting"]
+    control.retry_now()
+    await eventually(lambda: events.steps == ["running", "waiting", "running", "waiting"])
+    assert isinstance(await gates.admit("example.org", "another"), Wait)
+    control.retry_now()
+    assert await task == "up"
+
+
 async def test_a_stopped_attempt_gives_its_admission_back(clock: FakeClock) -> None:
     """A probe that is paused does not keep the host closed for the rest of its lease."""
     gates = MemoryGates(clock=clock, draw=lambda: 0.0, settings=GateSettings(threshold=1))
