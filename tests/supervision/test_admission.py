@@ -50,7 +50,7 @@ async def test_the_gate_of_the_host_is_asked_and_told(clock: FakeClock, events: 
 
 
 async def test_who_wants_it_tried_now_is_let_through_a_closed_gate_once(clock: FakeClock, events: Recorder) -> None:
-    """Also where the server itself asked for two minutes: a person knows better, or learns it. The gate stays closed."""
+    """Also where the server asked for two minutes: a person knows better, or learns it. The gate stays closed."""
     gates = MemoryGates(clock=clock, draw=lambda: 0.0)
     supervisor = Supervisor(clock=clock, draw=lambda: 0.0, gates=gates, on_event=events)
     control, attempts = Control(), Script(ServerSaysLaterError(120), ServerSaysLaterError(120), "up")
