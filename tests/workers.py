@@ -62,7 +62,7 @@ class Broker:
         self._server.stop()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Worker:
     """A ``celery worker`` and how a test talks to it."""
 

@@ -38,10 +38,13 @@ __all__ = [
 
 log = logging.getLogger("recovery.celery")
 
-GRACE_S: Final = 5.0
-"""For the broker's own copy of the message to come first."""
-AGAIN_S: Final = 120.0
-"""After so long a message that changed nothing is taken for lost."""
+DUE_S: Final = 30.0
+"""For the broker's own message to come first, and to get through the queue, when an operation is due."""
+LOST_S: Final = 5.0
+"""The same when its owner has died."""
+_AGAIN_S: Final = 120.0
+"""After so long a message that changed nothing is taken for lost; twice as long each time, up to"""
+_LONGEST_AGAIN_S: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,8 @@ def nudges_for_tasks(rows: Iterable[Operation], now: float) -> list[Nudge]:
     """Return the messages to send again for the operations that stand for tasks."""
     found = []
     for row in rows:
-        since = idle_since(row, now)
-        nudge = None if since is None or now - since < GRACE_S else nudge_of(row, since)
+        since, grace_s = idle_since(row, now), LOST_S if row.deaths else DUE_S
+        nudge = None if since is None or now - since < grace_s else nudge_of(row, since)
         if nudge is not None:
             found.append(nudge)
     return found
@@ -118,8 +121,8 @@ class Reconciler:
         self._clock = clock or SystemClock()
         self._more = more
         self._sweeper = Sweeper(journal, clock=self._clock)
-        self._sent: dict[str, tuple[float, float]] = {}
-        """When each operation was nudged, and for which idleness."""
+        self._sent: dict[str, tuple[float, int]] = {}
+        """When each operation was nudged last, and how often for one idleness."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -141,15 +144,18 @@ class Reconciler:
         sent = []
         for nudge in [*filter(None, condemned), *(nudge for nudge in idle if self._is_news(nudge, now))]:
             if await self._send(nudge):
-                self._sent[nudge.operation_id] = (now, nudge.since)
+                at, times = self._sent.get(nudge.operation_id, (0.0, 0))
+                self._sent[nudge.operation_id] = (now, times + 1 if nudge.since <= at else 1)
                 sent.append(nudge)
         alive = {row.operation_id for row in rows}
         self._sent = {name: when for name, when in self._sent.items() if name in alive}
         return sent
 
     def _is_news(self, nudge: Nudge, now: float) -> bool:
-        at, since = self._sent.get(nudge.operation_id, (-AGAIN_S, -1.0))
-        return now - at >= AGAIN_S or nudge.since > max(since, at)
+        at, times = self._sent.get(nudge.operation_id, (0.0, 0))
+        if not times or nudge.since > at:
+            return True
+        return now - at >= min(_LONGEST_AGAIN_S, _AGAIN_S * 2 ** (times - 1))
 
     async def _send(self, nudge: Nudge) -> bool:
         message = None

@@ -282,7 +282,10 @@ class TaskRunner:
         return ending
 
     async def _over(self, call: TaskCall, key: str, side: CallerSide) -> Ending | None:
-        """Return how a message ends whose operation has ended before; None where it is to be run."""
+        """Return how a message ends that a newer one replaces, or whose operation has ended; None where it is to run."""
+        kept = await asyncio.to_thread(self._messages.get, call.task_id) if call.message else None
+        if kept is not None and _number(kept) > _number(call.message):
+            return Ending(how=How.DUPLICATE)  # this one has put its task off before: there is a newer one
         former = await self._journal.find(KIND, key)
         if former is None or former.state not in TERMINAL or former.args.get("id") != call.task_id:
             return None
@@ -304,7 +307,9 @@ class TaskRunner:
             if not (keeping.cancelled() and call.first):  # else there is none
                 await asyncio.to_thread(self._messages.drop, call.task_id)
         elif ending.how in _UNFINISHED:
-            await asyncio.to_thread(self._messages.put, call.task_id, call.message)
+            sent_anew = ending.how is How.DEFERRED or ending.reason is StopReason.SOFT_LIMIT
+            message = _next(call.message) if sent_anew else call.message
+            await asyncio.to_thread(self._messages.put, call.task_id, message)
 
     async def _supervised(self, run: TaskRun, spec: OperationSpec, body: Callable[[TaskRun], Awaitable[Any]]) -> Ending:
         async def attempt(attempt: Attempt) -> Any:
@@ -353,6 +358,16 @@ class TaskRunner:
 
 _ENDED = frozenset({How.DONE, How.FAILED, How.CANCELLED, How.ATTACHED})
 _UNFINISHED = frozenset({How.DEFERRED, How.QUEUED, How.PAUSED})
+
+
+def _number(message: Mapping[str, Any]) -> int:
+    """Return how often the task has been put off before this message of it was sent."""
+    return int((message.get("options") or {}).get("retries") or 0)
+
+
+def _next(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the message that takes this one's place."""
+    return {**message, "options": {**(message.get("options") or {}), "retries": _number(message) + 1}}
 
 
 def _ended(run: TaskRun, ended: OperationEnded) -> Ending:
