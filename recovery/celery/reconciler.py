@@ -155,7 +155,8 @@ class Reconciler:
         at, times = self._sent.get(nudge.operation_id, (0.0, 0))
         if not times or nudge.since > at:
             return True
-        return now - at >= min(_LONGEST_AGAIN_S, _AGAIN_S * 2 ** (times - 1))
+        again_s: float = _AGAIN_S * 2 ** min(times - 1, 10)
+        return now - at >= min(_LONGEST_AGAIN_S, again_s)
 
     async def _send(self, nudge: Nudge) -> bool:
         message = None

@@ -282,7 +282,7 @@ class TaskRunner:
         return ending
 
     async def _over(self, call: TaskCall, key: str, side: CallerSide) -> Ending | None:
-        """Return how a message ends that a newer one replaces, or whose operation has ended; None where it is to run."""
+        """Return how a message ends that a newer one replaces or whose operation has ended; None: it is to run."""
         kept = await asyncio.to_thread(self._messages.get, call.task_id) if call.message else None
         if kept is not None and _number(kept) > _number(call.message):
             return Ending(how=How.DUPLICATE)  # this one has put its task off before: there is a newer one
