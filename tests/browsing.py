@@ -75,6 +75,9 @@ async def opened(browser: Browser, *, faults: bool = True, **options: Any) -> As
     page.on("console", lambda message: seen.append(message.text) if message.type == "error" else None)
     try:
         yield page
+    except BaseException:
+        await picture(page, "at-the-failure")
+        raise
     finally:
         await context.close()
     # A server that is away is told of by the browser itself; that is not the page's fault.
