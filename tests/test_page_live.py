@@ -93,7 +93,7 @@ async def countdown(page: Page) -> int:
 
 def whole(path: Path) -> bool:
     """Return whether the file is there, byte for byte."""
-    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == CONTENT.sha256
+    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == CONTENT.sha256()
 
 
 async def test_an_origin_that_goes_away(browser: Browser, origin: Origin, tmp_path: Path) -> None:
