@@ -211,7 +211,7 @@ async def test_a_new_link_keeps_the_bytes(browser: Browser, origin: Origin, tmp_
             await page.get_by_text(re.compile("^Failed")).wait_for()
             await picture(page, "live-failed")
             await page.get_by_role("button", name="New link…: model.bin").click()
-            await page.get_by_label("New link").fill(origin.url("/fresh.bin"))
+            await page.get_by_role("textbox", name="New link").fill(origin.url("/fresh.bin"))
             await page.get_by_role("button", name="Use this link").click()
             await page.get_by_text(re.compile("^Complete")).wait_for(timeout=20_000)
             assert whole(tmp_path / "model.bin")
