@@ -6,7 +6,6 @@ It judges and counts; waiting is the caller's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from recovery.attempt_task import Limit
 from recovery.classify import Classifier
@@ -28,8 +27,7 @@ class Budget:
         self, policy: RetryPolicy, classifier: Classifier, clock: Clock, draw: Callable[[], float], started_at: float
     ) -> None:
         """Nothing has failed yet."""
-        most = SWITCHES.most_attempts
-        self.policy = policy if most is None else replace(policy, max_attempts=most)
+        self.policy = SWITCHES.policy(policy)
         self._classifier = classifier
         self._clock = clock
         self._draw = draw

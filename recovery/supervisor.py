@@ -42,6 +42,7 @@ from recovery.redaction import describe
 from recovery.run import Run
 from recovery.slots import Slots
 from recovery.states import State
+from recovery.switches import SWITCHES
 from recovery.verdict import Condition
 from recovery.watchers import Watcher, standard_watchers
 
@@ -182,6 +183,7 @@ class Supervisor:
         if other is not None:
             # The journal would let us in: for it we are one owner.
             raise LeaseHeld(other[0].book.operation)
+        spec = replace(spec, policy=SWITCHES.policy(spec.policy))
         now = self._clock.time()
         book = Logbook(self._journal, self._edge, spec, owner=self.owner, ttl_s=self._lease_ttl_s, now=now)
         admission = Admission(self._slots, self._gates, self._edge, host=host, priority=priority)

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from recovery.policy import RetryPolicy
 
 __all__ = ["SWITCHES", "Switches"]
 
@@ -18,6 +20,10 @@ class Switches:
     """False: nobody sleeps between two attempts, or until a condition holds."""
     most_attempts: int | None = None
     """Attempts in total, in place of every policy's; None leaves the policies alone."""
+
+    def policy(self, policy: RetryPolicy) -> RetryPolicy:
+        """Return the policy as it is to be used."""
+        return policy if self.most_attempts is None else replace(policy, max_attempts=self.most_attempts)
 
     def seconds(self, planned: float) -> float:
         """Return how long a wait of ``planned`` seconds really is."""

@@ -1,4 +1,8 @@
-"""Public fakes for the tests of programs that use this package: time that moves when told to, a journal in memory."""
+"""Public fakes for the tests of programs that use this package: time that moves when told to, a journal in memory,
+jitter without chance, waits without time, faults in functions, network and state file.
+
+How to use them: ``docs/testing.md``.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,27 @@ import heapq
 from itertools import count
 
 from recovery.memory_journal import MemoryJournal
+from recovery.testing_faults import (
+    NetworkFaults,
+    StoreTrouble,
+    draws,
+    failing,
+    network_faults,
+    no_waits,
+    store_trouble,
+)
 
-__all__ = ["FakeClock", "MemoryJournal"]
+__all__ = [
+    "FakeClock",
+    "MemoryJournal",
+    "NetworkFaults",
+    "StoreTrouble",
+    "draws",
+    "failing",
+    "network_faults",
+    "no_waits",
+    "store_trouble",
+]
 
 _TURNS = 32
 """Event-loop turns granted to whoever was woken before time moves on: enough for a chain of awaits that are ready."""
