@@ -9,6 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -105,56 +106,55 @@ class DownloadManager:
 
     async def __aenter__(self) -> Self:
         """Open the state file and the connection pool."""
-        self._database = await Database.open(
-            self._path, (JOURNAL, DOWNLOADS), clock=self._clock, on_health=self._on_health
-        )
-        self._journal = Journal(self._database, clock=self._clock, companions=COMPANIONS)
-        self._store = SqliteCheckpoints(self._database, clock=self._clock)
-        self._links = LinkStore(self._path.with_name(self._path.name + ".links"))
-        self._catalog = Catalog(self._database, self._journal, self._clock)
-        self._views = ViewWriter(self._database, self._clock)
-        self._own_transport = None if self._given_transport is not None else AiohttpTransport(per_host=self._per_host)
-        self._supervisor = Supervisor(
-            self._journal,
-            owner=await asyncio.to_thread(new_owner),
-            classifier=Classifier([download_rule]),
-            clock=self._clock,
-            on_event=self._operation_event,
-            max_concurrent=self._max_concurrent,
-            longest_wait_s=self._longest_wait_s,
-            gates=JournalGates(self._journal, clock=self._clock),
-            watchers={**standard_watchers(), Condition.DISK_SPACE: has_room_for},
-        )
-        transport = self._given_transport or self._own_transport
-        assert transport is not None
-        self._shared = Shared(
-            clock=self._clock,
-            transport=transport,
-            store=self._store,
-            catalog=self._catalog,
-            supervisor=self._supervisor,
-            policy=self._policy,
-            rate_limit=self._rate_limit,
-            follow=self._follow,
-        )
-        self._roster = Roster(
-            self._shared, self._links, self._views, told=self._told, looking_at_once=self._max_concurrent
-        )
+        async with AsyncExitStack() as closing:
+            await self._open(closing)
+            self._closing = closing.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Checkpoint and keep what is running, then close everything."""
-        await to_the_end(self._close())
+        await to_the_end(self._closing.aclose())
 
-    async def _close(self) -> None:
-        await self._roster.stop()
-        await self._supervisor.close()
-        await self._views.close()
-        if self._own_transport is not None:
-            await self._own_transport.close()
-        await self._database.close()
+    async def _open(self, closing: AsyncExitStack) -> None:
+        clock = self._clock
+        database = await Database.open(self._path, (JOURNAL, DOWNLOADS), clock=clock, on_health=self._on_health)
+        self._database = await closing.enter_async_context(database)
+        self._journal = Journal(database, clock=clock, companions=COMPANIONS)
+        self._store = SqliteCheckpoints(database, clock=clock)
+        self._links = LinkStore(self._path.with_name(self._path.name + ".links"))
+        self._catalog = Catalog(database, self._journal, clock)
+        transport = self._given_transport
+        if transport is None:
+            transport = own = AiohttpTransport(per_host=self._per_host)
+            closing.push_async_callback(own.close)
+        self._views = ViewWriter(database, clock)
+        closing.push_async_callback(self._views.close)
+        supervisor = Supervisor(
+            self._journal,
+            owner=await asyncio.to_thread(new_owner),
+            classifier=Classifier([download_rule]),
+            clock=clock,
+            on_event=self._operation_event,
+            max_concurrent=self._max_concurrent,
+            longest_wait_s=self._longest_wait_s,
+            gates=JournalGates(self._journal, clock=clock),
+            watchers={**standard_watchers(), Condition.DISK_SPACE: has_room_for},
+        )
+        closing.push_async_callback(supervisor.close)
+        shared = Shared(
+            clock=clock,
+            transport=transport,
+            store=self._store,
+            catalog=self._catalog,
+            supervisor=supervisor,
+            policy=self._policy,
+            rate_limit=self._rate_limit,
+            follow=self._follow,
+        )
+        self._roster = Roster(shared, self._links, self._views, told=self._told, looking_at_once=self._max_concurrent)
+        closing.push_async_callback(self._roster.stop)
 
     @property
     def journal(self) -> Journal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from recovery.policy import RetryPolicy
 from recovery.states import State
 from resumable import DownloadEvent, DownloadHandle, DownloadManager, DownloadView, EventName, Options
+from tests.command import start
 from tests.origin import Behaviour, Content
 
 MIB = 1 << 20
@@ -58,6 +60,10 @@ class Rig:
             "options": Options(checkpoint_interval_s=0.05, connections=2),
         }
         return DownloadManager(**{**defaults, **settings})
+
+    def get(self, url: str, name: str = "f.bin") -> subprocess.Popen[str]:
+        """Start ``resumable get`` for a file of ours, over our state file, in a process of its own."""
+        return start("get", url, "-o", self.file(name), "--state", self.state, cwd=self.folder)
 
     def told(self, name: EventName) -> list[DownloadEvent]:
         """Return the events of this name so far."""
