@@ -11,6 +11,7 @@ database is ever touched.
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ CREATE TABLE meta (
   crc   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
+_COMMENT_OR_SPACE = re.compile(r"""(?P<kept>'[^']*'|"[^"]*")|(?:--[^\n]*|/\*.*?\*/|\s)+""", re.DOTALL)
 _FRAME_TABLES = frozenset({"components", "meta"})
 
 
@@ -162,7 +164,7 @@ def require_tables(conn: sqlite3.Connection, schemas: Sequence[Schema]) -> None:
         sqlite3.DatabaseError: SQLite cannot read it.
     """
     file_identity(conn)
-    actual = {str(name): str(sql) for name, sql in _definitions(conn)}
+    actual = dict(_definitions(conn))
     for name, sql in _expected(tuple(schemas)).items():
         if actual.get(name) != sql:
             msg = f"table or index {name} is not as it was created"
@@ -177,14 +179,16 @@ def _expected(schemas: tuple[Schema, ...]) -> dict[str, str]:
         for schema in schemas:
             for migration in schema.migrations:
                 _run(with_tables, migration)
-        return {str(name): str(sql) for name, sql in _definitions(with_tables)}
+        return dict(_definitions(with_tables))
     finally:
         with_tables.close()
 
 
-def _definitions(conn: sqlite3.Connection) -> Iterator[tuple[object, object]]:
+def _definitions(conn: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     # Indexes that SQLite makes by itself have no SQL.
-    yield from conn.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    for name, sql in conn.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"):
+        # SQLite keeps comments: a better one must not make everybody's file look damaged.
+        yield str(name), _COMMENT_OR_SPACE.sub(lambda found: found["kept"] or " ", str(sql)).strip()
 
 
 def _versions(conn: sqlite3.Connection) -> dict[str, int]:

@@ -27,7 +27,7 @@ CREATE TABLE operations (
   deaths            INTEGER NOT NULL, -- owners lost in a row without progress: a crash loop is stopped after some
   progress_at_death INTEGER NOT NULL, -- progress_done when the last of them was lost
   rev               INTEGER NOT NULL, -- grows with every change in this table: others ask for what is newer than they have
-  created_at        REAL NOT NULL,
+  created_at        REAL NOT NULL,    -- lists show the newest first
   updated_at        REAL NOT NULL,    -- retention forgets what ended longest ago
   args              TEXT NOT NULL,    -- JSON for whoever continues it; redacted
   crc               INTEGER NOT NULL
@@ -38,9 +38,9 @@ CREATE INDEX operations_by_state ON operations (state);           -- sweeper, li
 CREATE INDEX operations_by_rev ON operations (rev);               -- the next rev, and who asks for what is newer
 
 CREATE TABLE attempts (
-  operation_id  TEXT NOT NULL,
+  operation_id  TEXT NOT NULL,     -- whose
   number        INTEGER NOT NULL,  -- counted over all owners, from 1
-  started_at    REAL NOT NULL,
+  started_at    REAL NOT NULL,     -- with ended_at: how long it took
   ended_at      REAL,              -- NULL: it runs, or its owner died in it
   progress_from INTEGER NOT NULL,  -- where it resumed ...
   progress_to   INTEGER NOT NULL,  -- ... and how far it came: what a retry was worth
@@ -54,10 +54,10 @@ CREATE TABLE attempts (
 
 CREATE TABLE commands (
   request_id   TEXT NOT NULL PRIMARY KEY, -- chosen by who asks: the same click delivered twice is one command
-  operation_id TEXT NOT NULL,
+  operation_id TEXT NOT NULL,             -- whose owner is meant
   name         TEXT NOT NULL,             -- pause, cancel, retry_now, ...
   args         TEXT NOT NULL,             -- JSON
-  posted_at    REAL NOT NULL,
+  posted_at    REAL NOT NULL,             -- the oldest is obeyed first; one nobody takes is forgotten after a day
   taken_at     REAL,                      -- NULL: nobody has seen it; kept for a while after, to recognise repetitions
   crc          INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -72,10 +72,10 @@ CREATE TABLE gates (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE steps (
-  operation_id TEXT NOT NULL,
+  operation_id TEXT NOT NULL,  -- whose
   name         TEXT NOT NULL,  -- of a step inside the operation that need not be done again
   data         TEXT NOT NULL,  -- JSON: what it returned (data), which in the order (n), whether it has an undo (undo)
-  saved_at     REAL NOT NULL,
+  saved_at     REAL NOT NULL,  -- steps are shown in this order
   crc          INTEGER NOT NULL,
   PRIMARY KEY (operation_id, name)
 ) STRICT, WITHOUT ROWID;

@@ -6,6 +6,8 @@ import asyncio
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,19 @@ from pathlib import Path
 import pytest
 
 from recovery.clock import SystemClock
-from recovery.database import Database, DatabaseClosed, Health, Schema, StoreLimits, after_commit
+from recovery.database import (
+    Database,
+    DatabaseClosed,
+    Health,
+    Schema,
+    StoreLimits,
+    _close_all_at_exit,
+    _of_the_parent,
+    after_commit,
+)
 from tests.notes import NOTES, HealthLog, integrity, note, notes, notes_in_file
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 async def test_a_write_is_in_the_file_when_it_returns(state_path: Path) -> None:
@@ -481,3 +494,64 @@ async def test_a_fork_cannot_use_its_parents_database(state_path: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert await database.write(note("parent again")) == 2
     assert integrity(state_path) == "ok"
+
+
+def test_a_child_of_a_fork_leaves_the_file_alone(state_path: Path) -> None:
+    """What a child does about its parent's database: it closes its copy of the lock, and forgets the rest."""
+
+    async def work() -> None:
+        async with await Database.open(state_path, [NOTES]) as database:
+            await database.write(note("parent"))
+            database.leave_to_parent()
+            assert await database.write(note("still")) == 2, "the lock file is opened again by the next write"
+            _of_the_parent.remove(database)
+
+    asyncio.run(work())
+    assert notes_in_file(state_path) == ["parent", "still"]
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from recovery.database import Database, after_commit
+from tests.notes import NOTES, note
+
+async def main():
+    database = await Database.open(Path(sys.argv[1]), [NOTES])
+    await database.write(note("written"))
+    if sys.argv[2] == "queued":
+        asyncio.ensure_future(database.write(note("queued")))
+        await asyncio.sleep(0)
+    return database
+
+loop = asyncio.new_event_loop()
+database = loop.run_until_complete(main())
+if sys.argv[2] == "closed loop":
+    loop.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["idle", "queued", "closed loop"])
+def test_a_program_that_closes_nothing(how: str, state_path: Path) -> None:
+    """It ends all the same, without hanging in a thread, and what was acknowledged or queued is in the file."""
+    program = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(state_path), how]
+    done = subprocess.run(program, cwd=ROOT, timeout=60, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert notes_in_file(state_path) == ["written", *(["queued"] if how == "queued" else [])]
+    assert not state_path.with_name("state.db-wal").exists()
+
+
+@pytest.mark.blocking
+def test_closing_at_exit(state_path: Path) -> None:
+    """The same within this process: the event loop stands still, and the thread does what is left to do."""
+    loop = asyncio.new_event_loop()
+    database = loop.run_until_complete(Database.open(state_path, [NOTES]))
+    writing = loop.create_task(database.write(note("queued")))
+    loop.run_until_complete(asyncio.sleep(0))
+    _close_all_at_exit()
+    assert notes_in_file(state_path) == ["queued"]
+    assert not state_path.with_name("state.db-wal").exists()
+    loop.run_until_complete(database.close())
+    assert loop.run_until_complete(writing) == 1
+    database.close_at_exit()
+    loop.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recovery.redaction import describe, names_a_secret, redacted
@@ -88,6 +88,7 @@ def test_a_message_that_cannot_be_read() -> None:
     assert describe(OddError()) == "OddError: (its message cannot be read)"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_no_text_makes_it_raise(text: str) -> None:
     """One printable line out, whatever goes in."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recovery.database import Database, Health
@@ -32,6 +32,7 @@ from tests.supervising import spec
 CELLS = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(), st.binary())
 
 
+@settings(deadline=None)
 @given(st.lists(CELLS, min_size=1, max_size=6), st.data())
 def test_a_changed_cell_is_found(cells: list[Any], data: st.DataObject) -> None:
     """Whatever a cell becomes, also one of another type that compares equal."""
@@ -48,6 +49,7 @@ def test_the_crc_is_the_same_in_every_version() -> None:
     assert row_crc(("gone with the wind", 1939, None, 2.5, b"x")) == 48262454
 
 
+@settings(deadline=None)
 @given(st.lists(CELLS.filter(lambda cell: not isinstance(cell, str) or cell.isprintable()), min_size=1, max_size=5))
 def test_what_sqlite_gives_back_is_intact(cells: list[Any]) -> None:
     """Sealed, stored in typed columns, and read: the CRC still matches."""

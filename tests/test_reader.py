@@ -1,0 +1,144 @@
+"""Reads beside the writer: on snapshots of their own, and through the writer whenever that cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recovery.database import Database, Health, StoreLimits
+from recovery.faults import SQLITE_RAISES
+from recovery.reader import Reader, ReaderUnusable
+from tests.notes import NOTES, note, notes
+
+IMPATIENT = StoreLimits(wait_s=0.05)
+
+
+def thread_of(conn: sqlite3.Connection) -> int:
+    """A read that says where it ran."""
+    return threading.get_ident()
+
+
+async def test_a_slow_read_delays_nobody(state_path: Path) -> None:
+    """It has a thread and a connection of its own; writes are made and seen meanwhile."""
+    async with await Database.open(state_path, [NOTES]) as database:
+        await database.write(note("x"))
+        began, go_on = threading.Event(), threading.Event()
+
+        def slow(conn: sqlite3.Connection) -> list[str]:
+            began.set()
+            assert go_on.wait(30)
+            return notes(conn)
+
+        reading = asyncio.create_task(database.read(slow))
+        await asyncio.to_thread(began.wait, 30)
+        assert await database.write(thread_of) != await asyncio.to_thread(threading.get_ident)
+        assert await database.write(note("y")) == 2
+        go_on.set()
+        assert await reading == ["x", "y"], "its snapshot begins with its first statement"
+
+
+async def test_the_reader_follows_to_a_new_file(state_path: Path) -> None:
+    """After the file was replaced under us, what is read is the file that is in use now."""
+    async with await Database.open(state_path, [NOTES], limits=IMPATIENT) as database:
+        await database.write(note("before"))
+        assert await database.read(notes) == ["before"]
+        for path in state_path.parent.glob("state.db*"):
+            path.unlink()
+        assert await database.write(note("after")) == 2
+        assert await database.read(notes) == ["before", "after"]
+        reader = database._reader
+        assert await reader.read(notes) == ["before", "after"], "it serves again by itself"
+
+
+async def test_the_reader_steps_aside(state_path: Path) -> None:
+    """While memory stands in for the file, and for a file that has vanished: the writer knows better."""
+    async with await Database.open(state_path, [NOTES], limits=IMPATIENT) as database:
+        reader = database._reader
+        await database.write(note("before"))
+        assert await reader.read(notes) == ["before"]
+        for path in state_path.parent.glob("state.db*"):
+            path.unlink()
+        with pytest.raises(ReaderUnusable):
+            await reader.read(notes)
+        await database.write(lambda conn: conn.execute("PRAGMA query_only = ON"))
+        await database.write(note("in memory"))
+        assert database.health is Health.DEGRADED
+        with pytest.raises(ReaderUnusable):
+            await reader.read(notes)
+        assert await database.read(notes) == ["before", "in memory"]
+
+
+async def test_a_connection_that_cannot_be_made(state_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that wait for it are served by the writer, and the next read tries again."""
+    async with await Database.open(state_path, [NOTES]) as database:
+        await database.write(note("x"))
+
+        def fails(*_: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr("recovery.reader.connect_reader", fails)
+        assert await asyncio.gather(*(database.read(notes) for _ in range(5))) == [["x"]] * 5
+        assert database.health is Health.OK
+        monkeypatch.undo()
+        assert await database._reader.read(notes) == ["x"]
+
+
+@pytest.mark.parametrize("raised", [sqlite3.OperationalError("x"), OSError("x")])
+async def test_what_might_be_the_files_fault_is_tried_again(raised: Exception, state_path: Path) -> None:
+    """On the writer's connection, which meets the same fault and acts; other exceptions are the caller's."""
+    tries: list[int] = []
+
+    def read(conn: sqlite3.Connection) -> list[str]:
+        tries.append(threading.get_ident())
+        if len(tries) == 1:
+            raise raised
+        return notes(conn)
+
+    async with await Database.open(state_path, [NOTES]) as database:
+        await database.write(note("x"))
+        assert await database.read(read) == ["x"]
+        assert len(set(tries)) == 2
+    assert isinstance(raised, (*SQLITE_RAISES, OSError))
+
+
+async def test_closing_while_it_is_opened(state_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a read that was under way nor its failure keeps the file open."""
+    database = await Database.open(state_path, [NOTES])
+    await database.write(note("x"))
+    go_on = threading.Event()
+    connect = Reader._connect
+
+    def slow(self: Reader) -> object:
+        assert go_on.wait(30)
+        return connect(self)
+
+    monkeypatch.setattr(Reader, "_connect", slow)
+    reading = asyncio.create_task(database.read(notes))
+    await asyncio.sleep(0.02)
+    closing = asyncio.create_task(database.close())
+    await asyncio.sleep(0.02)
+    assert not closing.done()
+    go_on.set()
+    await closing
+    await asyncio.wait((reading,))
+    assert not state_path.with_name("state.db-wal").exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [note("x"), lambda conn: conn.execute("DELETE FROM notes"), lambda conn: conn.execute("DROP TABLE notes")],
+    ids=["insert", "delete", "drop"],
+)
+async def test_reads_write_nothing(write: Callable[[sqlite3.Connection], object], state_path: Path) -> None:
+    """Wherever they run."""
+    async with await Database.open(state_path, [NOTES]) as database:
+        await database.write(note("kept"))
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            await database.read(write)
+        assert await database.read(notes) == ["kept"]
+        assert database.health is Health.OK
