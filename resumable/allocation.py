@@ -15,8 +15,9 @@ from typing import Final
 from resumable import syscalls
 from resumable.disk_errors import local_error
 from resumable.diskspace import disk_full, free_bytes
+from resumable.ranges import Span
 
-__all__ = ["allocate", "allocated"]
+__all__ = ["allocate", "allocated", "written_spans"]
 
 _CANNOT: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.EINVAL})
 
@@ -24,6 +25,31 @@ _CANNOT: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.
 def allocated(fd: int) -> int:
     """Return the bytes the file takes on the device: st_blocks counts 512 bytes each, whatever the block size."""
     return os.fstat(fd).st_blocks * 512
+
+
+def written_spans(fd: int, length: int) -> list[Span]:
+    """Return the spans of the first ``length`` bytes that have been written, as far as the file system can tell.
+
+    What was only allocated is a hole to most file systems; one that knows no holes calls the whole file written.
+    Moves the descriptor's offset. Raises OSError.
+    """
+    spans: list[Span] = []
+    end = min(length, os.fstat(fd).st_size)
+    start = 0
+    while start < end:
+        try:
+            start = os.lseek(fd, start, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole follows
+                break
+            if error.errno not in _CANNOT:
+                raise
+            return [Span(0, end)]
+        stop = min(end, os.lseek(fd, start, os.SEEK_HOLE))
+        if start < stop:
+            spans.append(Span(start, stop))
+        start = stop
+    return spans
 
 
 def allocate(fd: int, path: Path, length: int, *, alone: bool) -> None:

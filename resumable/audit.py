@@ -10,7 +10,7 @@ import errno
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from resumable.errors import DeviceError
@@ -45,6 +45,8 @@ async def audit(
     threads: int = _THREADS,
 ) -> AsyncGenerator[Audited, None]:
     """Judge each claim once, in file order, each as soon as it and those before it are known.
+
+    A claim without a digest (``b""``) is true where its bytes can be read, and comes back with theirs.
 
     At most ``threads`` chunks are read at a time, beside whatever else the part file is doing. Claims that fit no
     chunk are false. Closing the generator (``contextlib.aclosing``) or cancelling its consumer stops the reading.
@@ -95,6 +97,8 @@ class _Judge:
         except DeviceError as error:
             self._bear(error)
             return Audited(checkpoint, ok=False)
+        if not checkpoint.digest:
+            checkpoint = replace(checkpoint, digest=digester.digest())
         ok = count == checkpoint.length and digester.digest() == checkpoint.digest
         return Audited(checkpoint, ok=ok, digester=digester if ok and checkpoint.length < span.length else None)
 

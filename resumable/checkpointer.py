@@ -82,6 +82,7 @@ class Checkpointer:
         Raises DeviceError when the device as a whole does not answer; the claims not judged by then are kept.
         """
         session = self._session
+        self.judged.clear()
         ledger = session.bound_ledger
         grid = ledger.grid
         damaged: list[int] = []

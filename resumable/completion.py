@@ -99,6 +99,13 @@ class Completion:
         agree are what the origin has (ollama#8105: a new wrong digest each time, and 42 GB thrown away each time).
         """
         session = self._session
+        if session.adopted:
+            # Nobody has seen these come: they are to blame before anything else is.
+            adopted, session.adopted = sorted(session.adopted), set()
+            what = f"the {len(adopted)} chunk(s) of the part file that nothing vouched for"
+            self._adapters.notify(EventName.REPAIRED, f"the SHA-256 is wrong: fetching {what}")
+            await self._take_back(ledger, adopted)
+            return True
         if not self._worth_reading_again():
             return False
         former, session.former_reading = session.former_reading, dict(ledger.digests)

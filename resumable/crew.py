@@ -16,6 +16,8 @@ from resumable.concurrency import AdaptiveLimit
 from resumable.errors import (
     Fault,
     Interrupted,
+    LeaseLost,
+    LocalError,
     OriginError,
     ProtocolFault,
     RepresentationChanged,
@@ -76,6 +78,7 @@ class Crew:
         self._background: set[asyncio.Task[None]] = set()
         self._faults: list[OriginError] = []
         self._wake = asyncio.Event()
+        self._audited = False
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -85,16 +88,29 @@ class Crew:
         Whatever ends it, connections are closed, gathered bytes are written and a last checkpoint is committed first.
         """
         self._in_background(self._books.tick(self._streams), "checkpoint tick")
-        if self._auditing:
-            self._in_background(self._books.audit(self.woken), "audit")
         try:
-            while not self._complete():
-                self._spawn()
-                if not self._fetchers and not self._auditing:
-                    raise self._most_telling()
-                await self._wait()
-        finally:
-            await self._finish_in_any_case()
+            await self._until_complete()
+        except BaseException:
+            try:
+                await self._finish_in_any_case()
+            except (LeaseLost, LocalError) as error:
+                # Why the attempt ends must not be hidden by this, a cancellation least of all.
+                self._adapters.notify(EventName.WARNING, f"the last checkpoint was not made: {error}")
+            raise
+        await self._finish_in_any_case()
+
+    async def _until_complete(self) -> None:
+        while not self._complete():
+            self._audit_once()
+            self._spawn()
+            if not self._fetchers and not self._auditing:
+                raise self._most_telling()
+            await self._wait()
+
+    def _audit_once(self) -> None:
+        if self._auditing and not self._audited:
+            self._audited = True
+            self._in_background(self._books.audit(self.woken), "audit")
 
     def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._background.add(asyncio.create_task(work, name=name))
@@ -148,7 +164,7 @@ class Crew:
 
     def _next_extent(self, ledger: Ledger, connections: int) -> Extent | None:
         now = self._adapters.clock.monotonic()
-        extent = ledger.plan.take(connections=connections)
+        extent = ledger.plan.take(connections=connections, limit=self._session.request.options.max_range)
         if extent is None and self._session.mode is Mode.PARALLEL:
             extent = ledger.plan.steal(now=now)
         if extent is not None:

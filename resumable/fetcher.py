@@ -11,7 +11,7 @@ from resumable.answers import Answers
 from resumable.errors import Fault, ProtocolFault, RepresentationChanged
 from resumable.events import EventName
 from resumable.lookahead import Lookahead
-from resumable.plan import FIRST_EXTENT, Extent
+from resumable.plan import FIRST_EXTENT, ChunkState, Extent
 from resumable.ports import Response
 from resumable.probe import RangeProbe, same_on_disk
 from resumable.response import Accept, Changed, Ignored, NothingLeft, Reject
@@ -113,6 +113,8 @@ class Fetcher:
         sequential = session.mode is Mode.SEQUENTIAL
         if sequential:
             self.extent = ledger.plan.take_all()
+        elif ledger.plan.state(0) is not ChunkState.MISSING:
+            return  # it has been found on the disk, and this body begins with it
         else:
             limit = accept.span.length if accept.span is not None else None
             self.extent = ledger.plan.take(connections=1, limit=limit)

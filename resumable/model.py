@@ -49,6 +49,8 @@ class Options:
     max_redirects: int = 10
     max_bytes: int | None = None
     """Refuse a representation larger than this."""
+    max_range: int | None = None
+    """Ask for at most this much in one request, for servers that slow down long answers; a chunk is the least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +79,9 @@ class DownloadRequest:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The claim that the first ``length`` bytes of chunk ``index`` are in the part file and have SHA-256 ``digest``
-    (32 bytes).
+    """The claim that the first ``length`` bytes of chunk ``index`` are in the part file and have SHA-256 ``digest``.
+
+    The digest has 32 bytes, or none in a claim on bytes that nobody has vouched for; such a claim is never stored.
     """
 
     index: int

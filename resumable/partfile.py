@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from resumable import syscalls
-from resumable.allocation import allocate, allocated
+from resumable.allocation import allocate, allocated, written_spans
 from resumable.disk_errors import local_error
 from resumable.diskspace import free_bytes
 from resumable.errors import DestinationError, DeviceError, DiskFull, LocalError
@@ -27,6 +27,7 @@ from resumable.folder import Folder, same_file
 from resumable.hops import Hops, until_done
 from resumable.ports import Digester
 from resumable.publication import move_over, move_to_free_name
+from resumable.ranges import Span
 
 __all__ = ["DiskPartFile"]
 
@@ -157,6 +158,10 @@ class DiskPartFile:
             digest.update(block)
             done += len(block)
         return done
+
+    async def written(self, length: int) -> list[Span]:
+        """Return the spans of the first ``length`` bytes that somebody has written; raises DeviceError."""
+        return await self._hop(lambda: written_spans(self._fd, length))
 
     # -- room ----------------------------------------------------------------------------------------------------------
 

@@ -159,6 +159,11 @@ class Plan:
             start = self.grid.span(first).start + self.prefix.get(first, 0)
             yield Span(start, self.grid.span(stop - 1).stop)
 
+    def claim(self, index: int) -> None:
+        """Mark chunk ``index``, which nobody is fetching, as waiting for the audit."""
+        self.prefix.pop(index, None)
+        self._set(index, ChunkState.CLAIMED)
+
     def confirm(self, index: int) -> None:
         """Mark chunk ``index`` as done: it was audited, or written and hashed."""
         self.prefix.pop(index, None)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from recovery.clock import Clock
 from resumable.model import Checkpoint, Finished, Saved
+from resumable.ranges import Span
 from resumable.validators import Representation
 
 __all__ = ["CheckpointStore", "Clock", "Digester", "Fetch", "Hop", "PartFile", "Response", "Transport"]
@@ -101,6 +102,9 @@ class PartFile(Protocol):
 
     async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
         """Feed up to ``length`` bytes from the disk to ``digest`` off the event loop; return how many there were."""
+
+    async def written(self, length: int) -> Sequence[Span]:
+        """Return the spans of the first ``length`` bytes that somebody has written, as far as can be told."""
 
     async def reserve(self, length: int) -> None:
         """Make sure ``length`` bytes fit: preallocate, or raise DiskFull with the amounts."""

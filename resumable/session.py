@@ -91,6 +91,8 @@ class Session:
     filename: str | None
     generation: int = 0
     source_index: int = 0
+    bound_index: int = 0
+    """The source whose answer the session is bound to: only there does another identity mean that the file changed."""
     mode: Mode = Mode.PARALLEL
     representation: Representation | None = None
     ledger: Ledger | None = None
@@ -99,6 +101,8 @@ class Session:
     """A former run's claims that the audit has not judged."""
     kept: dict[int, int] = field(default_factory=dict)
     """Bytes at the head of chunks, by index, that a former run left and that no audit has found damaged."""
+    adopted: set[int] = field(default_factory=set)
+    """Chunks found in a part file without checkpoints: only the whole digest can vouch for them."""
     whole: WholeDigest | None = None
     loaded: bool = False
     begun: bool = False

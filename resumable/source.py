@@ -41,6 +41,8 @@ class Source:
     does it.
     """
     refreshed_at_durable: int = -1
+    unfit: bool = False
+    """Whether this mirror has turned out to serve another file."""
     ranges_proved: bool = True
     """False where there is reason to doubt it: until a range has shown that it holds what it is labelled with."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)

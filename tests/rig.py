@@ -14,7 +14,8 @@ from resumable.errors import DownloadError, Interrupted
 from resumable.events import EventName
 from resumable.hashing import FollowBehind
 from resumable.model import DownloadRequest, Options
-from resumable.session import Adapters, Session
+from resumable.ports import PartFile
+from resumable.session import Adapters, Session, WholeDigest
 from resumable.source import Source
 from resumable.testing_checkpoints import MemoryCheckpoints
 from resumable.testing_partfile import MemoryFolder
@@ -41,6 +42,7 @@ class Rig:
         mirrors: tuple[str, ...] = (),
         url: str = URL,
         filename: str | None = "model.bin",
+        follow: Callable[[PartFile], WholeDigest] = FollowBehind,
         **options: Any,
     ) -> None:
         self.transport = transport
@@ -48,6 +50,7 @@ class Rig:
         self.folder = MemoryFolder()
         self.told: list[tuple[EventName, str]] = []
         self.durable = 0
+        self._follow = follow
         settings = {"chunk_size": CHUNK, "checkpoint_interval_s": 0.002, **options}
         self.request = DownloadRequest(
             url=url,
@@ -71,7 +74,7 @@ class Rig:
                 clock=SystemClock(),
                 open_part=self.folder.open,
                 audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
-                follow=FollowBehind,
+                follow=self._follow,
                 choose_name=self._name,
                 throttle=None,
                 notify=lambda name, message: self.told.append((name, message)),

@@ -18,6 +18,7 @@ from tests.hostile import (
     OTHER,
     OTHER_SHA,
     RATE,
+    SHA,
     SIZE,
     arguments,
     claims,
@@ -166,3 +167,15 @@ def test_the_url_signed_anew(origin: Origin, tmp_path: Path) -> None:
     assert right(tmp_path)
     assert ended.last["bytes_resumed"] > 4 * MIB
     assert "X-Amz-Signature=new" not in ended.out + ended.err
+
+
+def test_the_state_file_is_lost(origin: Origin, tmp_path: Path) -> None:
+    """With a digest the part file is taken over and proved; nothing that is there is fetched but what is half there."""
+    interrupted(origin, tmp_path)
+    for path in tmp_path.glob("state.db*"):
+        path.unlink()
+    ended = get(origin, tmp_path, "--sha256", SHA)
+    assert ended.code == 0, ended
+    assert right(tmp_path)
+    assert ended.last["bytes_resumed"] > 4 * MIB
+    assert ended.last["bytes_resumed"] + ended.last["bytes_received"] == SIZE

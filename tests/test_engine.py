@@ -336,9 +336,8 @@ class _LateDigest:
 
 async def test_rot_in_the_part_file_is_found_by_the_whole_digest_and_healed() -> None:
     """The digest is wrong, the chunk digests name the rotten chunk, only that one is fetched again."""
-    rig = Rig(ScriptedTransport(CONTENT), sha256=SHA, connections=1)
     damage: list[Damage] = [_flip]
-    rig.engine._adapters = replace(rig.engine._adapters, follow=lambda part: _LateDigest(part, damage))
+    rig = Rig(ScriptedTransport(CONTENT), sha256=SHA, connections=1, follow=lambda part: _LateDigest(part, damage))
     published = await rig.attempt()
     assert rig.published == CONTENT
     assert published.sha256 == SHA

@@ -71,7 +71,7 @@ class Campaign:
         state = folder / "state.db"
         sent_before, claimed_before = self.origin.body_bytes_sent(path), claimed(state) if state.exists() else 0
         process = start(*command, cwd=folder)
-        self.origin.wait_for(lambda: self.origin.body_bytes_sent(path) > sent_before + 200_000)
+        self.origin.wait_for(lambda: self.origin.body_bytes_sent(path) > sent_before + 200_000, 60)
         time.sleep(self.draw.uniform(0.0, 0.9))
         process.send_signal(signal.SIGKILL)
         ended = finish(process)

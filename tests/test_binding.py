@@ -1,0 +1,236 @@
+"""What a session is bound to: a former run's books, the first answer, another source, or what lies in a part file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resumable.errors import DiskFull, RepresentationChanged, StatusError
+from resumable.events import EventName
+from resumable.model import Checkpoint
+from resumable.ports import Fetch
+from resumable.session import Mode
+from resumable.testing import Reply, ScriptedTransport
+from tests.rig import CHUNK, CONTENT, OTHER, URL, Rig
+
+SHA = hashlib.sha256(CONTENT).hexdigest()
+PART = Path("/d/model.bin.part")
+MIRROR = "https://mirror.test/m.bin"
+
+
+# -- a part file without checkpoints -----------------------------------------------------------------------------------
+
+
+def lost(content: bytes, *, sha256: str | None = SHA, connections: int = 1, **options: Any) -> Rig:
+    """Return a rig whose part file holds ``content`` and whose state file is gone."""
+    rig = Rig(ScriptedTransport(CONTENT), sha256=sha256, connections=connections, **options)
+    rig.folder.files[PART] = bytearray(content)
+    return rig
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+async def test_a_part_file_whose_state_was_lost_is_taken_over(connections: int) -> None:
+    """Whole chunks are kept, the rest is fetched, and the whole digest proves them."""
+    rig = lost(CONTENT[: 30 * CHUNK + 5], connections=connections)
+    published = await rig.attempt()
+    assert (rig.published, published.sha256) == (CONTENT, SHA)
+    assert rig.session.received <= len(CONTENT) - 30 * CHUNK
+    assert rig.session.ledger is not None
+    assert rig.session.ledger.resumed == 30 * CHUNK
+    assert rig.store.claims == {}
+
+
+async def test_what_was_taken_over_wrongly_is_fetched() -> None:
+    """One rotten chunk of it: the whole digest says so, and what nothing vouched for is fetched. No other byte is."""
+    content = bytearray(CONTENT[: 30 * CHUNK])
+    content[5] ^= 1
+    rig = lost(bytes(content))
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert len(CONTENT) == rig.session.received
+    assert "nothing vouched for" in rig.messages(EventName.REPAIRED)[0]
+
+
+async def test_another_files_part_file_is_found_out_by_the_first_range() -> None:
+    """Its bytes before the gap are not the origin's."""
+    rig = lost(OTHER[: 30 * CHUNK])
+    with pytest.raises(RepresentationChanged):
+        await rig.attempt()
+    await rig.attempt()
+    assert rig.published == CONTENT
+
+
+async def test_without_a_digest_nothing_is_taken_over() -> None:
+    """It is said, and everything is fetched."""
+    rig = lost(CONTENT[: 30 * CHUNK], sha256=None)
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert len(CONTENT) == rig.session.received
+    assert "nothing vouches for" in rig.messages(EventName.WARNING)[0]
+
+
+async def test_a_restart_takes_nothing_over() -> None:
+    """The person has said so."""
+    rig = lost(CONTENT[: 30 * CHUNK], restart=True)
+    await rig.attempt()
+    assert len(CONTENT) == rig.session.received
+
+
+async def test_what_was_taken_over_is_not_written_down_as_proved() -> None:
+    """The next process must not take for checked what only a whole digest would have checked."""
+    rig = lost(CONTENT[: 30 * CHUNK])
+    rig.transport.script.extend([Reply(), Reply(cut_after=2 * CHUNK), *[Reply(status=503)] * 3])
+    with pytest.raises(StatusError):
+        await rig.attempt()
+    assert set(rig.store.claims) == {30, 31}
+
+
+async def test_without_ranges_nothing_is_taken_over() -> None:
+    """The whole body comes anyway."""
+    rig = lost(CONTENT[: 30 * CHUNK])
+    rig.transport.ranges = False
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert len(CONTENT) == rig.session.received
+
+
+# -- a former run's books ----------------------------------------------------------------------------------------------
+
+
+async def half(transport: ScriptedTransport, **options: Any) -> Rig:
+    """Return a rig whose first process left ten chunks."""
+    transport.script.extend([Reply(cut_after=10 * CHUNK), *[Reply(status=503)] * 3])
+    rig = Rig(transport, connections=1, **options)
+    with pytest.raises(StatusError):
+        await rig.attempt()
+    await rig.engine.close()
+    transport.script.clear()
+    rig.new_session()
+    return rig
+
+
+async def test_claims_on_chunks_that_do_not_exist_are_nothing() -> None:
+    """A row that fits no chunk is left out before it can do harm."""
+    rig = await half(ScriptedTransport(CONTENT))
+    rig.store.claims |= {index: Checkpoint(index, CHUNK, bytes(32)) for index in (-1, 41, 10**9)}
+    await rig.attempt()
+    assert rig.published == CONTENT
+
+
+async def test_a_restart_forgets_what_is_kept() -> None:
+    """Asked for by a person: everything is fetched, whatever the books say."""
+    rig = await half(ScriptedTransport(CONTENT))
+    rig.request = Rig(rig.transport, connections=1, restart=True).request
+    rig.new_session()
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert len(CONTENT) == rig.session.received
+
+
+@pytest.mark.parametrize("resumed", [False, True], ids=["fresh", "resumed"])
+async def test_a_full_disk_is_told_before_anything_is_fetched_each_time(resumed: bool) -> None:
+    """Until there is room; then it goes on where it was."""
+    rig = await half(ScriptedTransport(CONTENT)) if resumed else Rig(ScriptedTransport(CONTENT), connections=1)
+    before = rig.transport.body_bytes
+    rig.folder.capacity = 20 * CHUNK
+    for _ in range(2):
+        with pytest.raises(DiskFull):
+            await rig.attempt()
+    assert rig.transport.body_bytes == before
+    rig.folder.capacity = None
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert rig.session.received == len(CONTENT) - (10 * CHUNK if resumed else 0)
+
+
+# -- several sources ---------------------------------------------------------------------------------------------------
+
+
+class Sources(ScriptedTransport):
+    """Serves ``CONTENT`` at the first link, and something of its own at the mirror."""
+
+    def __init__(self, mirror: bytes = CONTENT, *, etag: str = '"mirror"', down: bool = False) -> None:
+        super().__init__(CONTENT)
+        self.mirror = ScriptedTransport(mirror, etag=etag)
+        self.down = down
+        self.asked: list[str] = []
+
+    def honest(self, request: Fetch) -> tuple[int, dict[str, str], bytes]:
+        self.asked.append("mirror" if "mirror" in request.url else "primary")
+        if "mirror" in request.url:
+            return self.mirror.honest(request)
+        return (503, {"content-length": "0"}, b"") if self.down else super().honest(request)
+
+
+async def test_a_mirror_goes_on_from_what_the_first_source_sent() -> None:
+    """Another ETag there means nothing; overlap, size and the whole digest prove it, and the bytes are kept."""
+    transport = Sources()
+    rig = await half(transport, mirrors=(MIRROR,), sha256=SHA)
+    transport.down = True
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert rig.session.mode is Mode.SINGLE
+    assert rig.session.received <= len(CONTENT) - 10 * CHUNK + 64 * 1024
+    assert any("going on with https://mirror.test" in message for message in rig.messages(EventName.WARNING))
+
+
+@pytest.mark.parametrize("content", [OTHER, CONTENT + b"!"], ids=["other bytes", "other size"])
+async def test_a_mirror_with_another_file_costs_nothing(content: bytes) -> None:
+    """It is left alone from then on, the first source's failure is what is told, and everything kept stays kept."""
+    transport = Sources(content)
+    rig = await half(transport, mirrors=(MIRROR,), sha256=SHA)
+    transport.down = True
+    transport.asked.clear()
+    for _ in range(2):
+        with pytest.raises(StatusError):
+            await rig.attempt()
+    assert transport.asked == ["primary", "mirror", "primary"]
+    assert rig.session.durable == 10 * CHUNK
+    transport.down = False
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert len(CONTENT) - 10 * CHUNK <= rig.session.received <= len(CONTENT) - 10 * CHUNK + 64 * 1024
+
+
+async def test_two_sources_are_not_mixed_without_a_digest() -> None:
+    """Nothing would prove them equal."""
+    transport = Sources()
+    rig = await half(transport, mirrors=(MIRROR,))
+    transport.down = True
+    transport.asked.clear()
+    with pytest.raises(StatusError):
+        await rig.attempt()
+    assert "mirror" not in transport.asked
+
+
+async def test_a_mirror_that_everything_came_from_may_change() -> None:
+    """Then it is a change of the file, and the download begins again."""
+    transport = Sources(down=True)
+    rig = Rig(transport, connections=1, mirrors=(MIRROR,), sha256=SHA)
+    transport.script.extend([Reply(), Reply(cut_after=10 * CHUNK), *[Reply(status=503)] * 3])
+    with pytest.raises(StatusError):
+        await rig.attempt()
+    assert rig.session.durable == 10 * CHUNK
+    transport.mirror.etag = '"other"'
+    with pytest.raises(RepresentationChanged):
+        await rig.run(StatusError)
+    await rig.run(StatusError)
+    assert rig.published == CONTENT
+    assert rig.messages(EventName.RESTARTED)
+
+
+async def test_the_first_source_is_asked_again_with_its_own_tag() -> None:
+    """After a mirror has failed too, the first source's validator vouches for what it sent."""
+    transport = Sources()
+    rig = await half(transport, mirrors=(MIRROR,), sha256=SHA)
+    transport.down = True
+    transport.mirror.content = b""
+    with pytest.raises(StatusError):
+        await rig.attempt()
+    transport.down = False
+    transport.requests.clear()
+    await rig.attempt()
+    assert [transport.requests[0].url, transport.requests[0].headers["if-range"]] == [URL, '"v1"']
