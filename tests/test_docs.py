@@ -1,0 +1,112 @@
+"""What the documentation shows is run, and the example plays its story."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recovery import close_state_files
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+def blocks(file: Path) -> list[str]:
+    """Return the Python blocks of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", file.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def run_block(source: str, name: str) -> dict[str, Any]:
+    """Execute a block in a module of its own."""
+    namespace: dict[str, Any] = {"__name__": "a_page"}
+    exec(compile(source, name, "exec"), namespace)
+    return namespace
+
+
+def shown_tests() -> list[Any]:
+    """Return every test function that docs/testing.md shows."""
+    found = []
+    for number, source in enumerate(blocks(DOCS / "testing.md"), 1):
+        names = re.findall(r"^(?:async )?def (test_\w+)", source, flags=re.MULTILINE)
+        assert names, f"block {number} shows no test"
+        found += [pytest.param(source, name, id=name) for name in names]
+    return found
+
+
+@pytest.mark.parametrize(("source", "name"), shown_tests())
+def test_the_tests_that_the_page_shows_pass(source: str, name: str, tmp_path: Path) -> None:
+    """As they stand."""
+    test: Callable[..., Any] = run_block(source, "docs/testing.md")[name]
+    arguments = {"tmp_path": tmp_path} if "tmp_path" in inspect.signature(test).parameters else {}
+    result = test(**arguments)
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
+
+
+@pytest.mark.parametrize("number", range(len(blocks(DOCS / "recovery.md"))))
+def test_the_blocks_of_the_page_about_recovery_run(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Imports, options and calls are those of this version; what they define is called."""
+    monkeypatch.chdir(tmp_path)
+    shown = run_block(blocks(DOCS / "recovery.md")[number], "docs/recovery.md")
+
+    async def use() -> None:
+        if "validate" in shown:
+            assert await shown["validate"]("x") == "x is valid"
+        if "import_workflow" in shown:
+            assert await shown["import_workflow"]("flux") == "flux"
+            assert (tmp_path / "imports.db").exists()
+            await close_state_files()
+        if "main" in shown:
+            await shown["main"]()
+            assert "Copy of the orders" in capsys.readouterr().out
+        if "change_both" in shown:
+            files = [tmp_path / "config", tmp_path / "model"]
+            for file in files:
+                file.write_text("old")
+            await shown["change_both"](*files)
+            assert [file.read_text() for file in files] == ["new", "new"]
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("page", ["recovery.md", "testing.md"])
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    """A file that was renamed breaks them."""
+    targets = re.findall(r"\]\(([^)#:]+)\)", (DOCS / page).read_text("utf-8"))
+    assert targets
+    assert [target for target in targets if not (DOCS / target).exists()] == []
+
+
+def test_the_example_plays_its_story() -> None:
+    """Flaky, killed, resumed, refused twice, given up and undone; and it says what to try."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "workflow_import.py")],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second, third, fourth, fifth = re.split(r"\n\d\. ", done.stdout)[1:]
+    assert first.count("Next try in") == 2
+    assert first.rstrip().endswith("(kill -9)")
+    assert second.count(": done before") == 5
+    assert second.rstrip().splitlines()[-1].startswith("  Imported into")
+    assert "a node 'SuperUpscaleX' that no registry knows" in third
+    assert "Not imported. What you can try: retry now, cancel." in third
+    assert "no JSON. Export it again, then retry." in fourth
+    assert [third.count("Next try"), fourth.count("Next try"), fifth.count("Next try")] == [0, 0, 4]
+    assert "taking back: mural" in fifth
+    assert "Projects there are now: portrait." in fifth
