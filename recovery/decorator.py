@@ -25,11 +25,13 @@ from functools import partial
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
 from recovery.arguments import ArgumentNames, check_template
+from recovery.attempt_task import Limit
 from recovery.chosen_types import ChosenTypes, Types
 from recovery.classify import Classifier, Rule
 from recovery.clock import Clock, SystemClock
 from recovery.durable_call import DurableCall
 from recovery.events import OperationEvent
+from recovery.history import History
 from recovery.memory_call import (
     MemoryCall,
     at_once,
@@ -38,6 +40,7 @@ from recovery.memory_call import (
     no_coroutine,
     run,
     run_blocking,
+    timed,
     worth_a_timer,
 )
 from recovery.observers import Observers
@@ -213,7 +216,8 @@ def _classifier(given: Classifier | Rule | Iterable[Rule] | None) -> Classifier:
 def _in_memory(recipe: Recipe) -> Callable[..., Any]:
     function = recipe.ways[0]
     monotonic = _monotonic(recipe)
-    always_whole = worth_a_timer(recipe) or recipe.on_event is not None
+    always_whole = recipe.on_event is not None
+    first_limit = Limit.of(recipe.policy, History(), 0.0) if worth_a_timer(recipe) else None
 
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         if always_whole or Observers.current:
@@ -222,6 +226,8 @@ def _in_memory(recipe: Recipe) -> Callable[..., Any]:
         started_at = monotonic()
         token = CURRENT.set(operation)
         try:
+            if first_limit is not None:
+                return await timed(first_limit, function(*args, **kwargs))
             return await function(*args, **kwargs)
         except Exception as exc:  # noqa: BLE001 - the classifier judges it
             error = exc

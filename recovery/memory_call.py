@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import replace
 from types import CoroutineType
 from typing import Any, TypeVar
@@ -183,16 +183,16 @@ async def _once(call: MemoryCall) -> Any:
     limit = call.limit()
     token = CURRENT.set(call.operation)
     try:
-        return await (_awaited(call) if limit is None else timed(call, limit))
+        return await (_awaited(call) if limit is None else timed(limit, _awaited(call)))
     finally:
         CURRENT.reset(token)
 
 
-async def timed(call: MemoryCall, limit: Limit) -> Any:
+async def timed(limit: Limit, attempt: Awaitable[T]) -> T:
     """Make one attempt within its limit; the attempt's own timeouts stay what they are."""
     try:
         async with asyncio.timeout(limit.seconds) as scope:
-            return await _awaited(call)
+            return await attempt
     except TimeoutError as exc:
         if not scope.expired():
             raise

@@ -62,13 +62,13 @@ class Recipe:
     def spec(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> OperationSpec:
         """Return what the journal is told about a call; raises like ``key_of``."""
         bound = self.arguments.bind(args, kwargs)
-        key = self.key_of(args, kwargs)
+        key = render(self.key, bound) if isinstance(self.key, str) else self.key_of(args, kwargs)
         return OperationSpec(
             kind=self.kind,
             key=key,
             operation_id=_identifier(self.kind, key),
             project=render(self.project, bound),
-            title=redacted(render(self.title, bound)),
+            title=redacted(render(self.title, bound)) if self.title else "",
             policy=self.policy,
             args=storable(bound),
         )
