@@ -48,7 +48,7 @@ def connect_reader(path: Path, wait_s: float) -> StoreConnection:
 
 def connect_memory() -> StoreConnection:
     """Return an empty database that lives as long as its connection."""
-    conn = sqlite3.connect(":memory:", isolation_level=None, factory=StoreConnection)
+    conn = sqlite3.connect(":memory:", isolation_level=None, factory=StoreConnection, check_same_thread=False)
     conn.text_factory = _as_text
     conn.execute("PRAGMA foreign_keys = ON")
     return conn
@@ -115,7 +115,13 @@ def file_size(path: Path) -> int:
 def _connect(path: Path, parameters: str, wait_s: float) -> StoreConnection:
     uri = f"file:{quote(os.fsencode(path))}?{parameters}"
     conn = sqlite3.connect(
-        uri, uri=True, timeout=wait_s, isolation_level=None, cached_statements=256, factory=StoreConnection
+        uri,
+        uri=True,
+        timeout=wait_s,
+        isolation_level=None,
+        cached_statements=256,
+        factory=StoreConnection,
+        check_same_thread=False,  # it is used in one thread at a time, but closed in another when that has ended
     )
     conn.text_factory = _as_text
     for pragma in ("cache_size = -256", "temp_store = MEMORY", "trusted_schema = OFF", "cell_size_check = ON"):

@@ -59,7 +59,7 @@ from recovery.shield import to_the_end
 from recovery.sqlitethread import SqliteThread, run_without_loop
 from recovery.statefile import StoreLimits
 from recovery.store import Store
-from recovery.work import Restore, Work, after_commit
+from recovery.work import Restore, Work, after_commit, hand_out
 
 __all__ = ["Database", "DatabaseClosed", "Health", "Schema", "StoreLimits", "after_commit"]
 
@@ -172,6 +172,7 @@ class Database:
         try:
             return await self._reader.read(fn)
         except ReaderUnusable:
+            self._require_open()
             future: asyncio.Future[T] = self._loop.create_future()
             self._pending.append(Work(fn, future, urgent=False, reads_only=True))
             self._wake.set()
@@ -288,18 +289,29 @@ class Database:
         self._stop_check.set()
         if self._check is not None:
             await asyncio.wait((self._check,))
-        if self._started:
-            try:
-                await self._reader.close()
-                await self._thread.run(self._drain)
-                await self._thread.run(self._store.close)
-            finally:
-                await self._thread.stop()
+        try:
+            await self._close_store()
+        except Exception:  # the edge: whatever our own mistake is, nobody must wait for ever
+            log.exception("the state file could not be closed")
         if not self._ready.done():
             self._ready.cancel()
         for work in self._pending:
             if work.future is not None and not work.future.done():
                 work.future.set_exception(DatabaseClosed("the database is closed"))
+
+    async def _close_store(self) -> None:
+        if not self._started:
+            await self._thread.ended()  # it must not answer to an event loop that is closed
+            await asyncio.to_thread(self._store.close)
+            return
+        try:
+            await self._reader.close()
+            await self._thread.run(self._drain)
+        finally:
+            try:
+                await self._thread.run(self._store.close)
+            finally:
+                await self._thread.stop()
 
     async def _wait_for_server(self) -> None:
         await asyncio.wait((self._server,))
@@ -315,7 +327,7 @@ class Database:
             except BaseException as exc:  # noqa: BLE001 - the edge of the thread: a caller must never wait for ever
                 for work in works:
                     work.error = exc
-            self._in_loop(_hand_out, works)
+            self._in_loop(hand_out, works)
             self._store.maintain()
 
     def _take(self) -> list[Work]:
@@ -360,19 +372,6 @@ class Database:
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _of_the_parent: list[Database] = []
-
-
-def _hand_out(works: Sequence[Work]) -> None:
-    for work in works:
-        future = work.future
-        if future is None or future.done():
-            continue  # its caller was cancelled meanwhile
-        if work.error is None:
-            future.set_result(work.value)
-        elif isinstance(work.error, StopIteration):  # a future refuses it
-            future.set_exception(RuntimeError("a write function raised StopIteration"))
-        else:
-            future.set_exception(work.error)
 
 
 def _close_all_at_exit() -> None:

@@ -71,6 +71,9 @@ class Reader:
         if starting is not None:
             await asyncio.wait((starting,))
             if starting.cancelled() or starting.exception() is not None:
+                if thread is not None:
+                    await thread.ended()
+                await asyncio.to_thread(self._disconnect)
                 return
         if thread is not None:
             await thread.run(self._disconnect)

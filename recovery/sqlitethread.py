@@ -38,6 +38,11 @@ class SqliteThread:
         """Start the thread and open the connection; raises what ``connect`` raises."""
         await self._aiosqlite
 
+    async def ended(self) -> None:
+        """Wait for the thread to end, as it does by itself after a ``start`` that was cancelled or has failed."""
+        if self.alive:
+            await asyncio.to_thread(self._aiosqlite._thread.join)  # noqa: SLF001 - see above
+
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(*args)`` in the thread and return its result.
 

@@ -87,7 +87,7 @@ class StateFile:
         self.unchecked = 0
         """Commits since the last WAL checkpoint."""
         self._wal_path = Path(f"{path}-wal")
-        self._wal_id: FileId | None = None
+        self._wal_id = file_id(self._wal_path)
         self._wal_size = 0
         self._wal_mark = 0
         self._synced = True
@@ -236,13 +236,8 @@ class StateFile:
         try:
             there = os.stat(self._wal_path)
         except FileNotFoundError:
-            if self._wal_id is not None:
-                raise StoreFault(Fault.GONE, "its -wal file is missing") from None
-            return
-        found = (there.st_dev, there.st_ino)
-        if self._wal_id is None:
-            self._wal_id = found
-        elif self._wal_id != found:
+            raise StoreFault(Fault.GONE, "its -wal file is missing") from None
+        if (there.st_dev, there.st_ino) != self._wal_id:
             raise StoreFault(Fault.GONE, "its -wal file was replaced")
         self._wal_size = there.st_size
 

@@ -28,13 +28,13 @@ from pathlib import Path
 
 from recovery.clock import Clock
 from recovery.connections import FileId
-from recovery.faults import SQLITE_RAISES, Fault, StoreFault
+from recovery.faults import Fault, StoreFault
 from recovery.filelock import FileLock
 from recovery.health import Health
-from recovery.schema import DamagedSchema, Schema, require_tables
+from recovery.schema import Schema
 from recovery.standin import StandIn, put_right
 from recovery.statefile import StateFile, StoreLimits, quarantine
-from recovery.work import Restore, StoreConnection, Work, WorkFailed, run_apart, run_together
+from recovery.work import Restore, Work, WorkFailed, run_apart, run_together
 
 __all__ = ["Store", "StoreCounts"]
 
@@ -195,18 +195,8 @@ class Store:
         try:
             file.transact(lambda conn: run_together(conn, works), urgent=urgent, wait_s=wait_s)
         except WorkFailed:
-            self._require_sound(file.conn, works)
             if len(works) > 1:
                 file.transact(lambda conn: run_apart(conn, works), urgent=urgent, wait_s=wait_s)
-
-    def _require_sound(self, conn: StoreConnection, works: Sequence[Work]) -> None:
-        # "no such table" is bad SQL, or a flipped bit in a table's name.
-        if not any(isinstance(work.error, sqlite3.OperationalError | UnicodeDecodeError) for work in works):
-            return
-        try:
-            require_tables(conn, self._schemas)
-        except (*SQLITE_RAISES, DamagedSchema) as exc:
-            raise StoreFault.of(exc) from exc
 
     def _open_file(self, wait_s: float, content: StandIn | None = None) -> StateFile:
         assert self.path is not None

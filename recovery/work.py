@@ -19,6 +19,7 @@ __all__ = [
     "Work",
     "WorkFailed",
     "after_commit",
+    "hand_out",
     "is_behind",
     "is_blind",
     "put_back",
@@ -123,6 +124,20 @@ class Work:
         self.value: Any = None
         self.error: BaseException | None = None
         """What it raised by its own doing; ``value`` means nothing then."""
+
+
+def hand_out(works: Sequence[Work]) -> None:
+    """Tell whoever waits for these functions what became of them; in the event loop."""
+    for work in works:
+        future = work.future
+        if future is None or future.done():
+            continue  # its caller was cancelled meanwhile
+        if work.error is None:
+            future.set_result(work.value)
+        elif isinstance(work.error, StopIteration):  # a future refuses it
+            future.set_exception(RuntimeError("a write function raised StopIteration"))
+        else:
+            future.set_exception(work.error)
 
 
 class WorkFailed(Exception):  # noqa: N818 - names what happened

@@ -22,6 +22,7 @@ from recovery.database import (
     Schema,
     StoreLimits,
     _close_all_at_exit,
+    _forget_after_fork,
     _of_the_parent,
     after_commit,
 )
@@ -555,3 +556,80 @@ def test_closing_at_exit(state_path: Path) -> None:
     assert loop.run_until_complete(writing) == 1
     database.close_at_exit()
     loop.close()
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 60])
+def test_a_loop_that_ends_while_it_is_opened(turns: int, state_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C at the very start: no thread is left, none speaks to a loop that is closed, and the file is closed."""
+
+    async def hasty() -> None:
+        asyncio.ensure_future(Database.open(state_path, [NOTES]))  # noqa: RUF006
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    asyncio.run(hasty())
+    assert_threads_end()
+    assert not state_path.with_name("state.db-wal").exists()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.blocking
+def test_a_loop_that_ends_while_the_reader_is_opened(state_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The same for the second connection."""
+
+    async def hasty() -> None:
+        database = await Database.open(state_path, [NOTES])
+        await database.write(note("kept"))
+        asyncio.ensure_future(database.read(notes))  # noqa: RUF006
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(hasty())
+    assert_threads_end()
+    assert notes_in_file(state_path) == ["kept"]
+    assert not state_path.with_name("state.db-wal").exists()
+    assert capfd.readouterr().err == ""
+
+
+async def test_another_process_is_told(state_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a fork, seen from the child: every call says so, and closing leaves the parent's file alone."""
+    async with await Database.open(state_path, [NOTES]) as database:
+        await database.write(note("parent"))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 1)
+            for call in (database.write(note("child")), database.read(notes), database.probe()):
+                with pytest.raises(DatabaseClosed, match="before a fork"):
+                    await call
+            await database.close()
+            database.close_at_exit()
+        assert await database.write(note("still open")) == 2
+
+
+def test_forking_leaves_databases_in_memory_behind() -> None:
+    """They have no lock to close."""
+
+    async def work() -> None:
+        async with await Database.open(None, [NOTES]) as database:
+            _forget_after_fork()
+            assert database in _of_the_parent
+            _of_the_parent.remove(database)
+            assert await database.write(note("x")) == 1
+
+    asyncio.run(work())
+
+
+async def test_a_mistake_of_ours_hangs_nobody(
+    state_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Should the thread's own work ever raise, the database gives up loudly; whoever waits or comes later is told."""
+    database = await Database.open(state_path, [NOTES], limits=StoreLimits(group=1))
+    monkeypatch.setattr(database._store, "maintain", lambda **_: 1 // 0)
+    results = await asyncio.gather(*(database.write(note(str(n))) for n in range(3)), return_exceptions=True)
+    assert results[0] == 1
+    assert {type(result) for result in results[1:]} <= {int, DatabaseClosed}
+    with pytest.raises(DatabaseClosed):
+        await database.write(note("late"))
+    await database.close()
+    assert "the database gives up" in caplog.text
+    monkeypatch.undo()

@@ -17,10 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from recovery.connections import connect_memory, copy_archive, copy_database, file_id
 from recovery.database import Database, Health, Schema, StoreLimits
+from recovery.filelock import FileLock
 from recovery.quickcheck import quick_check
-from recovery.statefile import StateFile
+from recovery.statefile import StateFile, quarantine
 from recovery.testing import FakeClock
+from recovery.work import is_behind, is_blind, put_back
 from tests.mounts import mounted, remount
 from tests.notes import NOTES, HealthLog, integrity, note, notes, notes_in_file
 
@@ -330,6 +333,18 @@ async def test_replaced_by_another_file(state_path: Path) -> None:
         assert await database.read(notes) == ["restored", "new"]
         assert "replaced" in database.health_reason
         assert "lost" in database.health_reason
+
+
+async def test_the_wal_is_taken_away_before_the_first_write(state_path: Path) -> None:
+    """Nobody would ever find what is committed into a -wal that has no name."""
+    async with opened(state_path) as database:
+        await database.write(note("before"))
+        await database.close()
+    async with opened(state_path) as database:
+        state_path.with_name("state.db-wal").unlink()
+        assert await database.write(note("after")) == 2
+        assert "-wal file is missing" in database.health_reason
+        assert await asyncio.to_thread(notes_in_file, state_path) == ["before", "after"]
 
 
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
@@ -765,7 +780,8 @@ async def test_a_restore_that_fails_is_not_in_the_way(state_path: Path, caplog: 
 async def test_network_filesystems_get_no_wal(state_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """WAL corrupts on NFS and its kind: a rollback journal is used, reads go through the writer, and a note is made."""
     monkeypatch.setattr("recovery.statefile.filesystem_type", lambda _: "nfs4")
-    async with opened(state_path) as database:
+    limits = StoreLimits(wait_s=0.05, checkpoint_commits=1)
+    async with opened(state_path, limits=limits) as database:
         assert await database.write(note("slow but safe")) == 1
         assert not state_path.with_name("state.db-wal").exists()
         assert await database.read(notes) == ["slow but safe"]
@@ -812,3 +828,82 @@ async def test_a_name_that_is_no_text_any_more(damaged: bytes, state_path: Path)
         assert await database.write(note("new")) == 1
         assert "damaged" in database.health_reason
         assert database.health is Health.OK
+
+
+async def test_damaged_and_replaced_at_once(state_path: Path) -> None:
+    """Another process was faster in setting a damaged file aside: the one it has begun is not touched."""
+
+    class Slow(FileLock):
+        def acquire(self, wait_s: float) -> bool:
+            state_path.unlink()
+            state_path.write_bytes(b"new")
+            return super().acquire(wait_s)
+
+    def compare() -> None:
+        state_path.parent.mkdir()
+        state_path.write_bytes(b"damaged")
+        keeper = state_path.open("rb")  # so that the number of the old file is not used again
+        with keeper:
+            assert quarantine(state_path, Slow(Path(f"{state_path}.lock")), file_id(state_path), wait_s=1.0) is None
+        assert state_path.read_bytes() == b"new"
+        assert quarantine(state_path, FileLock(Path(f"{state_path}.lock")), None, wait_s=1.0) is None
+
+    await asyncio.to_thread(compare)
+
+
+async def test_closing_while_somebody_holds_the_lock(state_path: Path) -> None:
+    """It is waited for, but not for ever; what was committed is there."""
+    async with opened(state_path) as database:
+        await database.write(note("kept"))
+        with Exclusive(state_path, lock_file=True):
+            await database.close()
+    assert notes_in_file(state_path) == ["kept"]
+
+
+async def test_restores_meet_faults_too(state_path: Path) -> None:
+    """A restore that finds the file at fault is not at fault itself: memory goes on with what it has."""
+    tries: list[int] = []
+
+    def meets_a_full_disk(conn: sqlite3.Connection) -> None:
+        tries.append(1)
+        exc = sqlite3.OperationalError("database or disk is full")
+        exc.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise exc
+
+    async with opened(state_path) as database:
+        await database.write(read_only)
+        await database.write(note("kept"))
+        database.add_restore(meets_a_full_disk)
+        assert await database.probe() is Health.DEGRADED
+        assert "is full" in database.health_reason
+        assert tries == [1]
+        database._store.restores.clear()
+        assert await database.probe() is Health.OK
+        assert await database.read(notes) == ["kept"]
+
+
+def test_only_our_connections_put_anything_back() -> None:
+    """A stranger's connection has nobody to ask."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as conn:
+        put_back(conn)
+        assert not is_blind(conn)
+        assert not is_behind(conn)
+
+
+def test_a_database_that_cannot_be_copied(tmp_path: Path) -> None:
+    """Locked, too large, not there, or no database: said, not raised."""
+    path = tmp_path / "a.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as source:
+        source.execute("CREATE TABLE t (x)")
+        with contextlib.closing(connect_memory()) as target:
+            assert not copy_database(source, target, 100)
+            assert copy_database(source, target, 1 << 20)
+            source.execute("BEGIN EXCLUSIVE")
+            with contextlib.closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as other:
+                assert not copy_database(other, target, 1 << 20)
+            source.execute("ROLLBACK")
+    with contextlib.closing(connect_memory()) as target:
+        assert not copy_archive(tmp_path / "nowhere.db", target, 1 << 20)
+        assert not copy_archive(path, target, 100)
+        path.write_bytes(b"no database " * 1000)
+        assert not copy_archive(path, target, 1 << 20)

@@ -302,3 +302,10 @@ async def test_gates_are_changed_in_one_step(journal: AnyJournal) -> None:
     assert await journal.change_gate("h", lambda old: (None, old)) == {"n": 2}
     assert await journal.change_gate("h", lambda old: (None, old)) is None
     assert await journal.gates() == {}
+
+
+async def test_asking_differently_while_another_runs_it(journal: AnyJournal, clock: FakeClock) -> None:
+    """What is asked for is noted, the lease is not had."""
+    await claim(journal, clock)
+    row, none = await journal.begin_and_claim(spec(title="better"), owner="two", ttl_s=TTL, now=clock.time())
+    assert (row.title, row.owner, none) == ("better", "one", None)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from recovery.history import History
-from recovery.journal import AttemptRecord, Journal
+from recovery.journal import AttemptRecord, Fenced, Journal, check_generation
 from recovery.records import Operation
+from recovery.siderows import put_step
 from recovery.states import IllegalTransition, State
 from recovery.taxonomy import network
 from recovery.testing import FakeClock
@@ -208,3 +212,23 @@ async def test_only_the_newest_attempts_are_kept(journal: Journal, clock: FakeCl
     for number in range(1, 206):
         await journal.record("a", generation, state=State.RUNNING, attempt=replace(one, number=number), now=0.0)
     assert [each.number for each in await journal.attempts("a")] == list(range(6, 206))
+
+
+async def test_another_packages_write_is_fenced_with_ours(journal: Journal, clock: FakeClock) -> None:
+    """``check_generation`` first, in the same write function: a stale owner's rows are rolled back with its error."""
+    await begin(journal, clock, "a", State.RUNNING)
+
+    def write(generation: int) -> Callable[[sqlite3.Connection], None]:
+        def work(conn: sqlite3.Connection) -> None:
+            put_step(conn, "a", f"by {generation}", 1, 0.0)
+            check_generation(conn, "a", generation)
+
+        return work
+
+    await journal.transact(write(1))
+    for name, generation in [("a", 2), ("nobody", 1)]:
+        with pytest.raises(Fenced):
+            await journal.transact(partial(check_generation, operation_id=name, generation=generation))
+    with pytest.raises(Fenced):
+        await journal.transact(write(2))
+    assert list(await journal.steps("a")) == ["by 1"]
