@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from resumable.errors import DeviceError
-from resumable.hops import until_done
 from resumable.model import Checkpoint
 from resumable.plan import ChunkGrid
 from resumable.ports import Digester, PartFile
+from resumable.settling import until_done
 
 __all__ = ["Audited", "audit"]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from resumable.errors import DestinationError, DigestMismatch, LengthUnverified
 from resumable.events import EventName
@@ -20,6 +21,8 @@ from resumable.session import Adapters, Mode, Session
 from resumable.validators import has_validator
 
 __all__ = ["Binding"]
+
+_DIGEST_SIZE: Final = 32
 
 
 class Binding:
@@ -52,7 +55,11 @@ class Binding:
             session.bound_index = session.source_index
             session.begun = True
             grid = ChunkGrid(length, saved.chunk_size)
-            session.claims = {index: claim for index, claim in saved.checkpoints.items() if 0 <= index < grid.count}
+            session.claims = {
+                index: claim
+                for index, claim in saved.checkpoints.items()
+                if 0 <= index < grid.count and len(claim.digest) == _DIGEST_SIZE
+            }
             session.ledger = Ledger(grid, session.claims)
             session.kept = {index: claim.length for index, claim in session.claims.items()}
             session.source.ranges_proved = not session.claims

@@ -17,6 +17,7 @@ from resumable.events import EventName
 from resumable.ledger import Ledger
 from resumable.model import Checkpoint, Finished
 from resumable.session import Adapters, Mode, Session
+from resumable.settling import until_done
 from resumable.validators import proof
 
 __all__ = ["Completion", "Published"]
@@ -161,12 +162,11 @@ class Completion:
         its row.
         """
         finishing = asyncio.ensure_future(self._publish(digest))
-        try:
-            return await asyncio.shield(finishing)
-        except asyncio.CancelledError:
-            if not finishing.done():
-                await asyncio.wait({finishing})
-            raise
+        held_back = await until_done(finishing)
+        if held_back is not None:
+            finishing.exception()  # seen: the cancellation is what the caller must hear of
+            raise held_back
+        return finishing.result()
 
     async def _publish(self, digest: str | None) -> Published:
         session = self._session

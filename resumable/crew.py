@@ -31,6 +31,7 @@ from resumable.ledger import Ledger
 from resumable.plan import Extent
 from resumable.probe import RangeProbe
 from resumable.session import Adapters, Mode, Session
+from resumable.settling import until_done
 from resumable.stream import ContentDiffersError, ExtentStream
 
 __all__ = ["Crew"]
@@ -269,12 +270,11 @@ class Crew:
         for task in tasks:
             task.cancel()
         ending = asyncio.ensure_future(self._settle(tasks))
-        try:
-            await asyncio.shield(ending)
-        except asyncio.CancelledError:
-            if not ending.done():
-                await asyncio.wait({ending})
-            raise
+        held_back = await until_done(ending)
+        if held_back is not None:
+            ending.exception()  # seen: the cancellation is what the caller must hear of
+            raise held_back
+        ending.result()
 
     async def _settle(self, tasks: set[asyncio.Task[None]]) -> None:
         if tasks:

@@ -16,8 +16,9 @@ import aiofiles
 
 from resumable.disk_errors import local_error
 from resumable.errors import DeviceError, LocalError
-from resumable.hops import Hops, io_executor, shutdown_io_executor, until_done
+from resumable.hops import Hops, io_executor, shutdown_io_executor
 from resumable.ports import Digester, PartFile
+from resumable.settling import until_done
 
 __all__ = ["FollowBehind", "io_executor", "sha256_of", "shutdown_io_executor"]
 

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-__all__ = ["Hops", "io_executor", "shutdown_io_executor", "until_done"]
+from resumable.settling import until_done
+
+__all__ = ["Hops", "io_executor", "shutdown_io_executor"]
 
 T = TypeVar("T")
 
@@ -128,14 +130,3 @@ class Hops:
             ended.result()
         if held_back is not None:
             raise held_back
-
-
-async def until_done(*futures: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until all are done, whatever happens; return the cancellation that came meanwhile, for the caller."""
-    held_back: asyncio.CancelledError | None = None
-    while not all(future.done() for future in futures):
-        try:
-            await asyncio.wait(futures)
-        except asyncio.CancelledError as error:
-            held_back = error
-    return held_back

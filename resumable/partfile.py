@@ -24,10 +24,11 @@ from resumable.diskspace import free_bytes
 from resumable.errors import DestinationError, DeviceError, DiskFull, LocalError
 from resumable.exclusive import open_exclusively, unlock
 from resumable.folder import Folder, same_file
-from resumable.hops import Hops, until_done
+from resumable.hops import Hops
 from resumable.ports import Digester
 from resumable.publication import move_over, move_to_free_name
 from resumable.ranges import Span
+from resumable.settling import until_done
 
 __all__ = ["DiskPartFile"]
 

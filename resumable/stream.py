@@ -15,6 +15,7 @@ from resumable.buffers import LARGEST, SMALLEST, Buffers
 from resumable.ledger import Ledger, OpenChunk
 from resumable.plan import ChunkState, Extent
 from resumable.ports import PartFile, Response
+from resumable.settling import until_done
 
 _POOL: Final = Buffers()
 """Of the process: the budget is for all downloads together."""
@@ -163,15 +164,13 @@ class ExtentStream:
     async def _drain(self) -> None:
         """Write what has come; bounded by one hop that runs and one more."""
         drain = asyncio.ensure_future(self._flush_all())
-        try:
-            await asyncio.shield(drain)
-        except asyncio.CancelledError:
-            # A cancellation here waits for the write all the same: zero bytes fetched twice after a graceful stop.
-            if not drain.done():
-                await asyncio.wait({drain})
-            if not drain.cancelled():
-                drain.exception()  # seen: the cancellation is what the caller must hear of
-            raise
+        # Whatever cancels us waits for the write all the same: zero bytes are fetched twice after a graceful stop, and
+        # the thread must have let go of the buffer before another connection gets it.
+        held_back = await until_done(drain)
+        if held_back is not None:
+            drain.exception()  # seen: the cancellation is what the caller must hear of
+            raise held_back
+        drain.result()
 
     async def _flush_all(self) -> None:
         await self._flush()

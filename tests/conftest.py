@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from tests import fetching
 from tests.browsing import chromium
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 # Only our own code is watched: a blocking call counts when one of these packages is on the stack. Test code, and what
 # third parties do when they start up (certificate stores, resolver configuration), is not ours to judge.
 WATCHED = ("resumable", "recovery", "resumable_ui")
+
+# A busy machine is nobody's fault: how long an example takes, or takes to draw, is not judged.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

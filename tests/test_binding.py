@@ -113,9 +113,10 @@ async def half(transport: ScriptedTransport, **options: Any) -> Rig:
 
 
 async def test_claims_on_chunks_that_do_not_exist_are_nothing() -> None:
-    """A row that fits no chunk is left out before it can do harm."""
+    """A row that fits no chunk, or says nothing of its bytes, is left out before it can do harm."""
     rig = await half(ScriptedTransport(CONTENT))
     rig.store.claims |= {index: Checkpoint(index, CHUNK, bytes(32)) for index in (-1, 41, 10**9)}
+    rig.store.claims[20] = Checkpoint(20, CHUNK, b"")
     await rig.attempt()
     assert rig.published == CONTENT
 

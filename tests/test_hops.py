@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from resumable import hashing, hops
-from resumable.hops import Hops, io_executor, shutdown_io_executor, until_done
+from resumable.hops import Hops, io_executor, shutdown_io_executor
+from resumable.settling import until_done
 
 
 def test_the_executor_is_one_per_process_and_named() -> None:
