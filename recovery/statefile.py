@@ -198,7 +198,7 @@ class StateFile:
             return
         with _as_fault(), _locked(self.lock, wait_s):
             self._require_same_file()
-            self.conn.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchone()
+            self._checkpoint(truncate=truncate)
             self.unchecked = 0
             self._wal_mark = self._wal_size = file_size(self._wal_path)
 
@@ -207,12 +207,20 @@ class StateFile:
         try:
             with _as_fault(), _locked(self.lock, wait_s):
                 if checkpoint and self.wal and file_id(self.path) == self.id:
-                    self.conn.execute("PRAGMA busy_timeout = 100")
                     with contextlib.suppress(sqlite3.Error):  # what is in the WAL is as durable as what is in the file
-                        self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                        self._checkpoint(truncate=True)
                 self.conn.close()
         except StoreFault:
             self.conn.close()
+
+    def _checkpoint(self, *, truncate: bool) -> None:
+        # SQLite would wait for whoever reads, and all writers would wait for us: what is left is for the next time.
+        wait_ms = self.conn.execute("PRAGMA busy_timeout").fetchone()[0]
+        self.conn.execute("PRAGMA busy_timeout = 0")
+        try:
+            self.conn.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchone()
+        finally:
+            self.conn.execute(f"PRAGMA busy_timeout = {wait_ms}")
 
     @property
     def stale_wal(self) -> FileId | None:

@@ -101,6 +101,7 @@ class Transactions:
             owner = None if held is None else held.owner
             self._put_held(conn, renewed(row, generation, owner, ttl_s, now, progress))
         except Fenced:
+            self._let_go(operation_id, generation)
             return False
         return True
 
@@ -110,7 +111,11 @@ class Transactions:
         if row is None:
             raise Fenced(operation_id, generation)
         held = self._held.get(operation_id)
-        row = self._put_held(conn, recorded(row, generation, change, None if held is None else held.owner))
+        try:
+            row = self._put_held(conn, recorded(row, generation, change, None if held is None else held.owner))
+        except Fenced:
+            self._let_go(operation_id, generation)
+            raise
         if change.state is State.COMPLETE:
             # Done: when it is asked for again, it is done again, and from the start.
             forget_steps(conn, operation_id)
@@ -176,6 +181,12 @@ class Transactions:
         row = put_changed(conn, row)
         after_commit(conn, lambda: self._remember(row))
         return row
+
+    def _let_go(self, operation_id: str, generation: int) -> None:
+        # Or, should the file be lost, we would put back a row that is another owner's by now.
+        held = self._held.get(operation_id)
+        if held is not None and held.generation == generation:
+            del self._held[operation_id]
 
     def _remember(self, row: Operation) -> None:
         if row.owner is None:

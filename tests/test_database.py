@@ -389,6 +389,38 @@ async def test_a_large_transaction_is_checkpointed(state_path: Path) -> None:
         assert database.statistics()["checkpoints"] == 1
 
 
+async def test_a_checkpoint_waits_for_no_reader(state_path: Path) -> None:
+    """It holds the lock of all writers: what a long report keeps from being checkpointed is left for the next time."""
+    limits = StoreLimits(wait_s=1.0)
+    async with (
+        await Database.open(state_path, [NOTES], limits=limits) as one,
+        await Database.open(state_path, [NOTES], limits=limits) as two,
+    ):
+        await one.write(note("x"))
+        began, go_on = threading.Event(), threading.Event()
+
+        def report(conn: sqlite3.Connection) -> int:
+            count = len(notes(conn))
+            began.set()
+            assert go_on.wait(30)
+            return count
+
+        reading = asyncio.ensure_future(one.read(report))
+        await asyncio.to_thread(began.wait, 30)
+        await two.write(note("y"))
+        file = two._store.file
+        assert file is not None
+        for _ in range(3):
+            checkpoint = two._thread.run(lambda: file.checkpoint(truncate=True, wait_s=1.0))
+            await asyncio.gather(checkpoint, one.write(note("z")))
+        assert state_path.with_name("state.db-wal").stat().st_size > 0
+        assert (one.health, two.health) == (Health.OK, Health.OK)
+        go_on.set()
+        assert await reading == 1
+        await two._thread.run(lambda: file.checkpoint(truncate=True, wait_s=1.0))
+        assert state_path.with_name("state.db-wal").stat().st_size == 0
+
+
 async def test_two_databases_on_one_file(state_path: Path) -> None:
     """In one process as in two: every write of both is there, none fails."""
     async with (

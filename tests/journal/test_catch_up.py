@@ -282,3 +282,23 @@ async def test_held_rows_outlive_the_file(state_path: Path, clock: FakeClock) ->
         [found] = await journal.list()
         assert (found.operation_id, found.state, found.generation) == ("held", State.WAITING, generation)
         await journal.record("held", generation, state=State.RUNNING, now=clock.time())
+
+
+async def test_who_was_fenced_puts_nothing_back(state_path: Path, clock: FakeClock) -> None:
+    """Two processes, one file that is lost: the row in the new one is the owner's, not that of who had it before."""
+    async with opened(state_path, clock) as (one, before), opened(state_path, clock) as (_, owners):
+        row, stale = await claim(before, clock, "before", operation_id="a")
+        kept, other = await claim(before, clock, "before", key="b", operation_id="b")
+        await clock.advance(TTL)
+        _, generation = await claim(owners, clock, "owner", operation_id="a")
+        assert not await before.renew("a", stale, ttl_s=TTL, now=clock.time())
+        await claim(owners, clock, "owner", key="b", operation_id="b")
+        with pytest.raises(Fenced):
+            await fail(before, kept, other, clock, 1)
+        await damage(one, state_path)
+        await one.write(lambda conn: None)
+        assert await before.list() == []
+        assert await owners.renew("a", generation, ttl_s=TTL, now=clock.time())
+        found = {each.operation_id: each.owner for each in await before.list()}
+        assert found == {"a": "owner", "b": "owner"}
+        assert row.owner == "before"
