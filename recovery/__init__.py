@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recovery.compensation import GaveUp
     from recovery.control import Attempt, Control
     from recovery.database import Database
-    from recovery.decorator import RecoverableOptions, recipe_of, recoverable
+    from recovery.decorator import RecoverableOptions, recoverable
     from recovery.endings import (
         AttemptTimedOut,
         CrashLooping,
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from recovery.lifecycle import Fenced
     from recovery.observers import observe
     from recovery.policy import DeadlineExceeded, Decision, GiveUp, Park, Retry, RetryPolicy, decide
+    from recovery.recipe import recipe_of
     from recovery.records import Operation, OperationSpec
     from recovery.restore import restore_point, settle_restore_points
     from recovery.states import IllegalTransition, State, transition
     from recovery.steps import RunningOperation, RunningSyncOperation, current_operation, current_sync_operation
     from recovery.supervisor import Supervisor
     from recovery.supervisors import close_state_files
+    from recovery.unfinished import resume_unfinished
 
 _WHERE = {
     "classify": "Action Category Classifier Condition Rule UserAction Verdict",
@@ -46,7 +48,7 @@ _WHERE = {
     "compensation": "GaveUp",
     "control": "Attempt Control",
     "database": "Database",
-    "decorator": "RecoverableOptions recipe_of recoverable",
+    "decorator": "RecoverableOptions recoverable",
     "endings": "AttemptTimedOut CrashLooping LeaseHeld OperationCancelled OperationDeferred OperationEnded"
     " OperationPaused",
     "events": "GateEvent HealthEvent OperationEvent",
@@ -56,12 +58,14 @@ _WHERE = {
     "lifecycle": "Fenced",
     "observers": "observe",
     "policy": "DeadlineExceeded Decision GiveUp Park Retry RetryPolicy decide",
+    "recipe": "recipe_of",
     "records": "Operation OperationSpec",
     "restore": "restore_point settle_restore_points",
     "states": "IllegalTransition State transition",
     "steps": "RunningOperation RunningSyncOperation current_operation current_sync_operation",
     "supervisor": "Supervisor",
     "supervisors": "close_state_files",
+    "unfinished": "resume_unfinished",
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names.split()}
 
@@ -116,6 +120,7 @@ __all__ = [
     "recipe_of",
     "recoverable",
     "restore_point",
+    "resume_unfinished",
     "settle_restore_points",
     "transition",
 ]

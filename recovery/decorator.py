@@ -50,7 +50,7 @@ from recovery.steps import CURRENT, RunningOperation, RunningSyncOperation
 from recovery.supervisors import Source, settled, supervisor_for
 from recovery.turns import Turns, take_turns
 
-__all__ = ["RecoverableOptions", "recipe_of", "recoverable"]
+__all__ = ["RecoverableOptions", "recoverable"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -132,34 +132,21 @@ def recoverable(
     return _decorated(function, fallbacks, options)
 
 
-def recipe_of(function: Callable[..., Any]) -> Recipe:
-    """Return what ``@recoverable`` knows of a function, for whoever runs its operations in another way.
-
-    Raises:
-        TypeError: it is not recoverable.
-    """
-    recipe = getattr(function, "__recovery__", None)
-    if not isinstance(recipe, Recipe):
-        msg = f"{function!r} is not a recoverable function"
-        raise TypeError(msg)
-    return recipe
-
-
 def _decorated(
     function: Callable[..., Any], fallbacks: Sequence[Callable[..., Any]], options: RecoverableOptions
 ) -> Callable[..., Any]:
     _require_function(function)
     is_async = inspect.iscoroutinefunction(function)
-    recipe = _recipe(function, fallbacks, options)
+    source = options.get("journal")
+    recipe = _recipe(function, fallbacks, options, None if source is None else settled(source))
     if not is_async and recipe.policy.attempt_timeout_s is not None:
         raise ValueError("attempt_timeout_s needs an async function: a thread cannot be interrupted")
-    source = options.get("journal")
-    if source is not None and recipe.key is None:
+    if recipe.journal is not None and recipe.key is None:
         raise ValueError("journal= needs key=, which says which calls are the same operation")
     wrapper: Any = _in_memory(recipe) if is_async else _in_memory_blocking(recipe)
-    if source is not None:
+    if recipe.journal is not None:
         make_durable = _durable if is_async else _durable_blocking
-        wrapper = make_durable(recipe, settled(source), wrapper)
+        wrapper = make_durable(recipe, recipe.journal, wrapper)
     functools.update_wrapper(wrapper, function)
     wrapper.__recovery__ = recipe
     return cast("Callable[..., Any]", wrapper)
@@ -177,7 +164,10 @@ def _require_function(function: object) -> None:
 
 
 def _recipe(
-    function: Callable[..., Any], fallbacks: Sequence[Callable[..., Any]], options: RecoverableOptions
+    function: Callable[..., Any],
+    fallbacks: Sequence[Callable[..., Any]],
+    options: RecoverableOptions,
+    source: Source | None,
 ) -> Recipe:
     arguments = ArgumentNames(function)
     key, project, title = options.get("key"), options.get("project", ""), options.get("title", "")
@@ -198,6 +188,7 @@ def _recipe(
         project=project,
         title=title,
         arguments=arguments,
+        journal=source,
         on_event=options.get("on_event"),
     )
 

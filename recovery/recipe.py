@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recovery.arguments import ArgumentNames, render, storable
 from recovery.classify import Classifier
@@ -17,7 +17,10 @@ from recovery.records import OperationSpec
 from recovery.redaction import redacted
 from recovery.verdict import Action, Category, Verdict
 
-__all__ = ["Recipe"]
+if TYPE_CHECKING:
+    from recovery.supervisors import Source
+
+__all__ = ["Recipe", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,7 @@ class Recipe:
     project: str
     title: str
     arguments: ArgumentNames
+    journal: Source | None
     on_event: Callable[[OperationEvent], None] | None
 
     def has_way_after(self, way: int, verdict: Verdict) -> bool:
@@ -72,6 +76,19 @@ class Recipe:
             policy=self.policy,
             args=storable(bound),
         )
+
+
+def recipe_of(function: Callable[..., Any]) -> Recipe:
+    """Return what ``@recoverable`` knows of a function, for whoever runs its operations in another way.
+
+    Raises:
+        TypeError: it is not recoverable.
+    """
+    recipe = getattr(function, "__recovery__", None)
+    if not isinstance(recipe, Recipe):
+        msg = f"{function!r} is not a recoverable function"
+        raise TypeError(msg)
+    return recipe
 
 
 def _identifier(kind: str, key: str) -> str:

@@ -74,7 +74,16 @@ def test_each_public_name_is_the_thing_of_that_name(name: str) -> None:
     assert (name, True) == (value.__name__, value.__module__.partition(".")[0] in {"resumable", "recovery"})
 
 
+@pytest.mark.parametrize("name", recovery.__all__)
+def test_each_public_name_of_recovery_is_the_thing_of_that_name(name: str) -> None:
+    """The same for the other lazy table; constants and unions have no name of their own."""
+    value = getattr(recovery, name)
+    assert name == getattr(value, "__name__", name)
+
+
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     """As for any module."""
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         resumable.nothing  # noqa: B018 - the access is the test
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        recovery.nothing  # noqa: B018
