@@ -21,7 +21,16 @@ from recovery.celery.reconciler import Reconciler, reconcile_forever
 from recovery.celery.runtime import JournalRuntime, Runtime, messages_of, open_journal
 from recovery.celery.settings import RECOMMENDED, TASK_OPTIONS, WorkerSettings
 from recovery.celery.taskrun import SlotFreed, TaskCall, TaskRun
-from recovery.celery.worker import is_celery_control, is_first, is_known, message_of, perform, stop_reason, waits_here
+from recovery.celery.worker import (
+    is_at_once,
+    is_celery_control,
+    is_first,
+    is_known,
+    message_of,
+    perform,
+    stop_reason,
+    waits_here,
+)
 from recovery.journal import Journal
 from recovery.loopthread import PerProcess
 from recovery.policy import RetryPolicy
@@ -138,6 +147,7 @@ def call_of(
         message=message_of(task),
         is_known=functools.partial(is_known, task),
         first=again or is_first(task),
+        at_once=is_at_once(task),
     )
 
 

@@ -42,7 +42,7 @@ class CeleryOutbox:
         """Send the message again under its old id, or a new one."""
         if message is not None:
             again = self._app.signature(dict(message))
-            headers = {**(again.options.get("headers") or {}), NUDGED: True}
+            headers = {**(again.options.get("headers") or {}), NUDGED: "at-once" if nudge.at_once else "lost"}
             again.apply_async(countdown=None, eta=None, retry=False, headers=headers)
         else:
             queue = next(iter(self._app.amqp.queues.consume_from), None)  # this worker's own: the state is here

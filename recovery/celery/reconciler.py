@@ -55,6 +55,8 @@ class Nudge:
     since: float
     task_id: str | None = None
     """Send this message again, unless Celery says that it has ended."""
+    at_once: bool = False
+    """A person wants it: the time it waits for does not count any more."""
     task: str = ""
     """Where there is no such message: send a new one for this task, with ``kwargs``. Empty: send none."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)

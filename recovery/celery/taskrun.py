@@ -120,6 +120,8 @@ class TaskCall:
     """How to send it again; empty where there is nothing to be sent (eager calls)."""
     first: bool = True
     """Whether this is the first time the message comes, as far as one can tell."""
+    at_once: bool = False
+    """Whether a person wants it to wait no longer."""
     is_known: Callable[[], bool] = lambda: True
     """Whether Celery has the result of this message, or nobody wants it; asked in the task's thread when the operation
     has ended but the message came again: its process may have died between the two."""
@@ -268,6 +270,8 @@ class TaskRunner:
             args={"task": call.name, "id": call.task_id},
         )
         keeping = asyncio.get_running_loop().create_task(self._keep_soon(call)) if call.message else None
+        if call.at_once:
+            run.control.retry_now()
         self.running.add(run)
         token = current_run.set(run)
         try:

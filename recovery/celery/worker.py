@@ -34,6 +34,7 @@ __all__ = [
     "NUDGED",
     "TaskPaused",
     "Waiting",
+    "is_at_once",
     "is_celery_control",
     "is_first",
     "is_known",
@@ -51,7 +52,7 @@ _LONGEST_COUNTDOWN_S: Final = 600.0
 """A message with a countdown lies unacknowledged in a worker: brokers take it for lost after a while (Redis after the
 visibility timeout, RabbitMQ after 30 minutes). A longer wait is several messages."""
 NUDGED: Final = "recovery-nudged"
-"""Header of a message that was sent again by us."""
+"""Header of a message that was sent again by us: ``lost``, or ``at-once`` because a person wants it now."""
 _ENDLESS: Final = 1 << 30
 
 
@@ -87,8 +88,10 @@ def message_of(task: Task) -> dict[str, Any]:
     if waits_here(task):
         return {}
     request = task.request
-    # The retries so far and the way it came are part of it; a countdown is not.
-    return dict(task.signature_from_request(request, request.args, request.kwargs))
+    # The retries so far and the way it came are part of it; a countdown, and that it was sent again, are not.
+    message = dict(task.signature_from_request(request, request.args, request.kwargs))
+    headers = {name: value for name, value in (request.headers or {}).items() if name != NUDGED}
+    return {**message, "options": {**message["options"], "headers": headers or None}}
 
 
 def is_first(task: Task) -> bool:
@@ -96,6 +99,11 @@ def is_first(task: Task) -> bool:
     request = task.request
     again = (request.delivery_info or {}).get("redelivered") or request.retries or (request.headers or {}).get(NUDGED)
     return not again
+
+
+def is_at_once(task: Task) -> bool:
+    """Return whether a person wants the running message's operation to wait no longer."""
+    return bool((task.request.headers or {}).get(NUDGED) == "at-once")
 
 
 def is_known(task: Task) -> bool:
@@ -163,7 +171,7 @@ def _answer(task: Task, ending: Ending, stop: _Stop | None, failure: Callable[[B
         case How.DONE if stop is None or stop.reason is StopReason.SOFT_LIMIT:
             return ending.value
         case How.QUEUED if stop is not None and stop.reason is StopReason.SOFT_LIMIT and not waits_here(task):
-            raise task.retry(countdown=0, max_retries=_ENDLESS, exc=Waiting("its time slice is over; it goes on"))
+            raise _retry(task, 0.0, Waiting("its time slice is over; it goes on"))
         case _ if stop is not None:
             raise stop.error
         case How.ATTACHED:
@@ -192,8 +200,14 @@ def _retry_at(task: Task, ending: Ending) -> BaseException:
     operation = getattr(ending.error, "operation", None)
     why = getattr(operation, "message", None) or "waits"
     countdown = min(wait_s, longest_countdown(task.app.conf))
+    return _retry(task, countdown, Waiting(f"{why} Next try at {until}."))
+
+
+def _retry(task: Task, countdown: float, why: Waiting) -> BaseException:
+    """Send the message that takes the running one's place; return what tells Celery so."""
+    headers = {name: value for name, value in (task.request.headers or {}).items() if name != NUDGED}
     retry: BaseException = task.retry(
-        countdown=countdown, max_retries=_ENDLESS, throw=False, exc=Waiting(f"{why} Next try at {until}.")
+        countdown=countdown, max_retries=_ENDLESS, throw=False, exc=why, headers=headers or None
     )
     return retry
 

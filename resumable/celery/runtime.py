@@ -21,7 +21,7 @@ from recovery.celery.lifeline import CeleryOutbox, Lifeline, attach
 from recovery.celery.reconciler import Nudge, Reconciler, idle_since, reconcile_forever
 from recovery.celery.runtime import Runtime, messages_of
 from recovery.celery.taskrun import KIND, TaskRun
-from recovery.celery.worker import is_celery_control, waits_here
+from recovery.celery.worker import is_celery_control
 from recovery.clock import SystemClock
 from recovery.database import Database
 from recovery.journal import JOURNAL, Journal
@@ -123,7 +123,8 @@ class DownloadRuntime(Runtime):
             self._users,
             clock=SystemClock(),
             hold_slot_s=self.longest_wait_s,
-            observer=None if task is None or waits_here(task) else CeleryProgress(task, run),
+            # Not asked of the task: this is the loop's thread, where Celery knows of no request.
+            observer=CeleryProgress(task, run) if task is not None and run.call.message else None,
             loop_thread=self.loop_thread,
         )
         if self._options.on_warm_shutdown == "hand_back":
@@ -137,7 +138,7 @@ class CeleryProgress:
     def __init__(self, task: Task, run: TaskRun) -> None:
         """``run.side`` is where Celery may be called: its request lives in that thread."""
         self._task = task
-        self._task_id = task.request.id
+        self._task_id = run.call.task_id
         self._run = run
         self._shown: dict[str, Any] = {}
         self._not_before = time.monotonic() + _TELL_EVERY_S  # what ends at once needs no progress
@@ -157,7 +158,8 @@ class CeleryProgress:
     def _show(self, meta: dict[str, Any]) -> None:
         try:
             self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=meta)
-            self._task.send_event("task-progress", uuid=self._task_id, retry=False, **meta["progress"])
+            if self._task.app.conf.worker_send_task_events:  # Flower listens
+                self._task.send_event("task-progress", retry=False, **meta["progress"])
         except Exception as exc:  # noqa: BLE001 - the edge to a result backend or broker that may be away
             self._not_before = time.monotonic() + _AFTER_TROUBLE_S
             log.warning("progress-not-shown", extra={"error": type(exc).__name__})
@@ -224,6 +226,7 @@ def resumed_by_hand(rows: Iterable[Operation], now: float) -> list[Nudge]:
                 row.operation_id,
                 since,
                 task_id if isinstance(task_id, str) else None,
+                at_once=True,
                 task=RESUME,
                 kwargs={"download_id": row.operation_id},
             )

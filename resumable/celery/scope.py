@@ -35,6 +35,7 @@ __all__ = ["Attached", "Observer", "Scope", "Users", "current_scope"]
 log = logging.getLogger("resumable.celery")
 
 _PUT_DOWN_S = 5.0
+_AFTER_S = 1.0
 _FOLLOW_S = (2.0, 5.0, 10.0, 20.0, 30.0)
 """When to look again whether the download that another task runs is done."""
 
@@ -118,6 +119,7 @@ class Scope:
         self._entries: set[_Entry] = set()
         self._views: dict[str, DownloadView] = {}
         self._done_before = 0
+        self._urged: set[str] = set()
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
         run.on_shutdown = self.hand_back
@@ -181,7 +183,7 @@ class Scope:
         if attempt is None:
             return
         try:
-            await self._journal.save_step(attempt.operation_id, attempt.generation, name, found)
+            await to_the_end(self._journal.save_step(attempt.operation_id, attempt.generation, name, found))
         except Fenced:
             raise
         except Exception as exc:  # noqa: BLE001 - the edge to the store: without the note the file is looked at again
@@ -212,7 +214,8 @@ class Scope:
                 await self._wait(entry)
         finally:
             self._entries.discard(entry)
-            self._review()
+            # Not at once: the body first gets to do something with what it has just been given.
+            asyncio.get_running_loop().call_later(_AFTER_S, self._review)
         raise AssertionError  # itertools.count() does not end
 
     async def _transfer(self, start: Callable[[], Awaitable[DownloadHandle]], *, attach: bool) -> Result:
@@ -220,6 +223,9 @@ class Scope:
             raise DownloadPaused("the worker is shutting down")
         handle = await start()
         name = handle.download_id
+        if self.run.call.at_once and name not in self._urged:
+            self._urged.add(name)
+            handle.retry_now()  # past the gate of a host that is left alone, too
         if attach and self._users.counts[name]:
             raise Attached(name)
         self._users.add(name, self)
