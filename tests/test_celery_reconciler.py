@@ -152,10 +152,13 @@ def test_a_person_resumes_a_download() -> None:
     by_hand = Operation(
         operation_id="d1", kind="download", key="/x", state=State.QUEUED, updated_at=100.0, args={"task": "t1"}
     )
-    told = {"task": RESUME, "kwargs": {"download_id": "d1"}}
+
+    def told(task_id: str | None) -> Nudge:
+        return Nudge("d1", 100.0, task_id, at_once=True, task=RESUME, kwargs={"download_id": "d1"})
+
     cases: list[tuple[str, list[Operation], list[Nudge]]] = [
-        ("waits", [task, by_hand], [Nudge("d1", 100.0, "id-1", **told)]),
-        ("task has ended", [by_hand], [Nudge("d1", 100.0, None, **told)]),
+        ("waits", [task, by_hand], [told("id-1")]),
+        ("task has ended", [by_hand], [told(None)]),
         ("just now", [task, evolve(by_hand, updated_at=101.5)], []),
         ("the task runs", [evolve(task, owner="o", lease_until=200.0), by_hand], []),
         ("swept up, not by hand", [task, evolve(by_hand, deaths=1)], []),

@@ -25,7 +25,7 @@ from recovery.owner import surely_dead
 from recovery.shield import to_the_end
 from recovery.verdict import Action, Category, Verdict
 from resumable.errors import DownloadDeferred, DownloadElsewhere, DownloadPaused
-from resumable.events import DownloadEvent, DownloadView
+from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.handle import DownloadHandle
 from resumable.manager import DownloadManager
 from resumable.model import Result
@@ -118,7 +118,7 @@ class Scope:
         self._observer = observer
         self._entries: set[_Entry] = set()
         self._views: dict[str, DownloadView] = {}
-        self._done_before = 0
+        self._waits = 0
         self._urged: set[str] = set()
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
@@ -134,9 +134,11 @@ class Scope:
     def on_event(self, event: DownloadEvent) -> None:
         """Take news of a download."""
         self._views[event.view.download_id] = event.view
-        done = sum(view.bytes_done for view in self._views.values())
+        # A wait counts like a byte: a process that is killed while a body waits in it is no sign of a crash loop.
+        self._waits += event.event in {EventName.WAITING, EventName.PARKED}
+        done = self._waits + sum(view.bytes_done for view in self._views.values())
         totals = [view.bytes_total for view in self._views.values()]
-        total = None if None in totals else sum(filter(None, totals))
+        total = None if None in totals else self._waits + sum(filter(None, totals))
         self.run.progress(done, total)
         if self._observer is not None:
             self._observer.changed(self._views)
