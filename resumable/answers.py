@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from recovery.classify import parse_retry_after
 from resumable.errors import Fault, OriginError, ProtocolFault, RepresentationChanged, StatusError, WebPage
+from resumable.filename import name_from
 from resumable.ports import Response
 from resumable.response import Accept, Changed, Decision, Expected, Reject, interpret, request_headers
 from resumable.session import Adapters, Session
@@ -34,7 +35,8 @@ class Answers:
     def expected(self, start: int, stop: int | None, *, ranged: bool) -> Expected:
         """Return the question for bytes ``[start, stop)`` of what the session is bound to."""
         session = self._session
-        name = session.filename or ""
+        # Before anything was adopted the link's own name says whether a web page can be what was asked for.
+        name = session.filename or name_from(session.source.url, {})
         return Expected(start=start, stop=stop, representation=session.representation, ranged=ranged, filename=name)
 
     @asynccontextmanager

@@ -161,10 +161,8 @@ class DownloadHandle:
 
     def retry_now(self) -> None:
         """End a wait at once, or begin again after a failure; each with a fresh retry budget."""
-        if self._task.done():
-            self._restart()
-        else:
-            self._run.control.retry_now()
+        self._restart()
+        self._run.control.retry_now()  # of a run that has just been made: a person wants it, whatever was before
 
     # -- for its manager -----------------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ from resumable.statefile import default_state_path
 from resumable.tail import Tail
 from resumable.throttle import RateLimit
 from resumable.transport import AiohttpTransport
-from resumable.verdicts import download_rule
+from resumable.verdicts import described, download_rule
 from resumable.verify import VerifyReport, verify_file
 from resumable.viewwriter import ViewWriter
 
@@ -137,6 +137,7 @@ class DownloadManager:
             classifier=Classifier([download_rule]),
             clock=clock,
             on_event=self._operation_event,
+            describe=described,
             max_concurrent=self._max_concurrent,
             longest_wait_s=self._longest_wait_s,
             gates=JournalGates(self._journal, clock=clock),
@@ -250,6 +251,7 @@ class DownloadManager:
 
     async def downloads(self, *, project: str | None = None) -> list[DownloadView]:
         """Return every known download, newest first, as whoever runs it sees it."""
+        await self._views.settle()
         views = await self._catalog.views(project=project)
         return [self._roster.newest(view) for view in views]
 
@@ -257,6 +259,7 @@ class DownloadManager:
         """Return the download with this id, prefix of an id, or path; raises LookupError where there is none or
         several.
         """
+        await self._views.settle()
         return self._roster.newest(await self._catalog.find(id_or_prefix))
 
     def tail(self) -> Tail:

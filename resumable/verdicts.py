@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from recovery.classify import Action, Category, UserAction, Verdict, status_verdict
 from recovery.lifecycle import CRASH_LOOP
+from recovery.redaction import describe
 from recovery.taxonomy import machine, network, origin
 from recovery.taxonomy.codes import socket_verdict
 from resumable.errors import (
@@ -42,7 +43,7 @@ from resumable.errors import (
     StatusError,
     WebPage,
 )
-from resumable.redact import redact_text
+from resumable.redact import one_line, redact_text
 
 STALLED: Final = replace(
     network.TIMEOUT,
@@ -85,6 +86,9 @@ STATED_OTHERWISE: Final = replace(
     " the source has changed.",
 )
 
+_LONGEST: Final = 300
+"""Characters of a technical line."""
+
 _FAULTS: Final[Mapping[Fault, str]] = {
     Fault.NO_CONTENT_RANGE: "The server sends a part of the file without saying which one, so it was not used.",
     Fault.BAD_CONTENT_RANGE: "The server sends a part of the file and garbles which one, so it was not used.",
@@ -105,6 +109,14 @@ def download_rule(exc: BaseException) -> Verdict | None:
         if row is not None:
             return row if isinstance(row, Verdict) else row(exc)
     return None
+
+
+def described(exc: BaseException) -> str:
+    """Return the technical line of a failure, redacted: of ours the sentence, of others the class as well."""
+    if not isinstance(exc, DownloadError):
+        return describe(exc)
+    line = one_line(redact_text(str(exc)))
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
 
 
 def disk_full_now(error: DiskFull) -> Verdict:

@@ -58,6 +58,12 @@ class ViewWriter:
         async with self._writing:
             await self._write()
 
+    async def settle(self) -> None:
+        """Return when every change of state that was put so far is written; at once where there is none."""
+        if self._urgent or self._writing.locked():
+            async with self._writing:
+                await self._write()
+
     async def close(self) -> None:
         """Write what is left and end."""
         task, self._task = self._task, None

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
+from recovery.events import HealthEvent
 from recovery.states import State
 from resumable.errors import DownloadPaused
 from resumable.events import DownloadEvent, DownloadView, EventName
@@ -70,6 +71,9 @@ class FakeManager:
         return self
 
     async def __aenter__(self) -> Self:
+        if self.health_reason:
+            for health in ("degraded", "ok"):
+                self.settings["on_health"](HealthEvent(health, self.health_reason, 1.0))
         return self
 
     async def __aexit__(

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,13 @@ EVENTS = [
     ),
     (EventName.PARKED, {}, "3.1 GB more are needed", "waits: 3.1 GB more are needed. Kept 3.9 GB of 6.9 GB"),
     (EventName.VERIFYING, {}, "", "verifying"),
+    (EventName.VERIFYING, {"error": STALLED}, "", "verifying"),
+    (
+        EventName.WAITING,
+        {"error": GONE, "no_progress": 4, "max_no_progress": 3, "retry_delay": 5.0},
+        "The file is gone.",
+        "The file is gone (410 Gone). Kept 3.9 GB of 6.9 GB; attempt 2 of 50 (retry 4 without progress) in 5 s",
+    ),
     (EventName.WARNING, {}, "the clock jumped", "warning: the clock jumped"),
     (EventName.QUEUED, {}, "", "queued"),
 ]
@@ -134,11 +142,11 @@ OUTCOMES = [
     ),
     (
         Outcome(view=view_of(error=GONE, attempts=3, bytes_done=0), error=StatusError(410)),
-        "failed after 3 attempts: The file is gone.",
+        "failed after 3 attempts: The file is gone (410 Gone).",
     ),
     (
         Outcome(view=view_of(error=GONE), error=StatusError(410)),
-        "failed: The file is gone. Kept 3.9 GB of 6.9 GB.",
+        "failed: The file is gone (410 Gone). Kept 3.9 GB of 6.9 GB.",
     ),
     (Outcome(view=view_of(), error=DownloadPaused("x")), "paused. Kept 3.9 GB of 6.9 GB."),
 ]
@@ -150,9 +158,13 @@ def test_outcomes_in_words(outcome: Outcome, expected: str) -> None:
     assert expected == outcome_words(outcome)
 
 
-def test_technical_detail_is_told_when_asked_for() -> None:
-    """-v shows the one-liner behind the plain sentence."""
-    assert "[410 Gone]" in outcome_words(Outcome(view=view_of(error=GONE), error=StatusError(410)), verbose=True)
+def test_a_fact_is_told_once() -> None:
+    """The detail behind the plain sentence is left out where the sentence has it already."""
+    full = replace(
+        GONE, message="Not enough room: needs 12.4 GB, 3.1 GB free. Free some.", detail="needs 12.4 GB, 3.1 GB free"
+    )
+    told = outcome_words(Outcome(view=view_of(error=full, bytes_done=0), error=StatusError(410)))
+    assert told == f"failed: {full.message}"
 
 
 NEXT = [

@@ -71,14 +71,18 @@ def waiting_words(view: DownloadView, now: float) -> str:
         when = f"in {format_duration(view.retry_at - now)}"
     coming = f"attempt {view.attempt + 1}" + (f" of {view.max_attempts}" if view.max_attempts else "")
     if view.no_progress and view.max_no_progress:
-        coming += f" (retry {view.no_progress} of {view.max_no_progress} without progress)"
+        # Some failures have more tries than the policy grants in general.
+        of = f" of {view.max_no_progress}" if view.no_progress <= view.max_no_progress else ""
+        coming += f" (retry {view.no_progress}{of} without progress)"
     return f"{coming} {when}"
 
 
 def event_words(event: DownloadEvent) -> str:
     """Return an event in words, without the download's name."""
     view = event.view
-    reason = one_line(event.message or ("" if view.error is None else view.error.message)).rstrip(".")
+    reason = one_line(event.message).rstrip(".")
+    if event.event in _WITH_REASON and view.error is not None:
+        reason = _with_detail(reason or one_line(view.error.message).rstrip("."), view.error.detail)
     match event.event:
         case EventName.STARTED:
             return "started" if view.attempt <= 1 else f"{attempt_words(view)} started"
@@ -96,6 +100,7 @@ def event_words(event: DownloadEvent) -> str:
     return f"{words}: {reason}" if reason else words
 
 
+_WITH_REASON: Final = frozenset({EventName.WAITING, EventName.PARKED, EventName.FAILED})
 _PLAIN_WORDS: Final = {
     EventName.INTERRUPTED: "a connection broke",
     EventName.REPAIRED: "damage found, those bytes are fetched again",
@@ -106,7 +111,13 @@ def _of_total(view: DownloadView) -> str:
     return "" if view.bytes_total is None else f" of {format_size(view.bytes_total)}"
 
 
-def outcome_words(outcome: Outcome, *, verbose: bool = False) -> str:
+def _with_detail(reason: str, detail: str) -> str:
+    """The plain words and, in parentheses, the fact behind them: which host, which status, which digest."""
+    fact = one_line(detail).rstrip(".")
+    return reason if not fact or fact.lower() in reason.lower() else f"{reason} ({fact})"
+
+
+def outcome_words(outcome: Outcome) -> str:
     """Return how a download ended, in words, without its name and without what to do next."""
     view, result, fault = outcome.view, outcome.result, outcome.fault
     if result is not None:
@@ -126,8 +137,7 @@ def outcome_words(outcome: Outcome, *, verbose: bool = False) -> str:
     if fault is None or outcome.event is not EventName.FAILED:
         return f"{outcome.event.value}.{kept}"
     tries = f" after {view.attempts} attempts" if view.attempts > 1 else ""
-    detail = f" [{one_line(fault.detail)}]" if verbose and fault.detail else ""
-    return f"failed{tries}: {_sentence(fault.message)}{detail}{kept}"
+    return f"failed{tries}: {_sentence(_with_detail(one_line(fault.message).rstrip('.'), fault.detail))}{kept}"
 
 
 def _sentence(text: str) -> str:

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from recovery.states import State
 from resumable.errors import DownloadError, DownloadPaused
 from resumable.events import TERMINAL_EVENTS, DownloadEvent, DownloadView, EventName
 from resumable.redact import one_line
@@ -99,8 +100,6 @@ class Runner:
         self._console.results.on_error = hand_over_error
         with StopSignals(hand_over):
             async with open_manager(self._show) as manager:
-                if manager.health_reason:
-                    self._note(f"warning: {one_line(manager.health_reason)}")
                 begun = await begin(manager)
                 for outcome in begun.refused:
                     self._report(outcome)
@@ -180,8 +179,8 @@ class Runner:
             self._console.results.line(str(outcome.result.path))
         failed = outcome.event is EventName.FAILED
         if failed or (outcome.event is not EventName.PAUSED or self._stopped_by is None):
-            words = outcome_words(outcome, verbose=self._arguments.verbose > 0)
-            if outcome.result is None and outcome.view.download_id and outcome.event is not EventName.CANCELLED:
+            words = outcome_words(outcome)
+            if outcome.result is None and _is_known(outcome):
                 words += f" {next_step(outcome.view, self._arguments.state)}"
             self._note(f"{outcome.view.download_id}  {name_of(outcome.view)}: {words}".lstrip(), always=failed)
             for warning in () if outcome.result is None else outcome.result.warnings:
@@ -220,3 +219,9 @@ class Runner:
                 charset=canvas.charset,
             )
             self._console.notes.draw(canvas.paint(rows) if self._live else ())
+
+
+def _is_known(outcome: Outcome) -> bool:
+    """Whether the state file has the download, so that there is something to continue: it began, or waits for that."""
+    refused = outcome.event is EventName.FAILED and outcome.view.state is State.QUEUED
+    return bool(outcome.view.download_id) and not refused and outcome.event is not EventName.CANCELLED

@@ -65,8 +65,12 @@ def run_command(arguments: Arguments, console: Console, *, make_manager: MakeMan
 
 
 def _run(arguments: Arguments, console: Console, make_manager: MakeManager) -> Ended:
+    noted: set[str] = set()
+
     def note_health(event: HealthEvent) -> None:
-        if event.reason and not arguments.quiet:
+        # Degraded and mended come with the same reason.
+        if event.reason and event.reason not in noted and not arguments.quiet:
+            noted.add(event.reason)
             console.notes.line(f"warning: {one_line(event.reason)}")
 
     if arguments.command == "serve":
