@@ -13,6 +13,7 @@ import pytest
 from recovery.database import Database, Health, StoreLimits
 from recovery.faults import SQLITE_RAISES
 from recovery.reader import Reader, ReaderUnusable
+from recovery.sqlitethread import SqliteThread, run_without_loop
 from tests.notes import NOTES, note, notes
 
 IMPATIENT = StoreLimits(wait_s=0.05)
@@ -142,3 +143,11 @@ async def test_reads_write_nothing(write: Callable[[sqlite3.Connection], object]
             await database.read(write)
         assert await database.read(notes) == ["kept"]
         assert database.health is Health.OK
+
+
+async def test_a_thread_that_was_never_started() -> None:
+    """Nobody waits for it, and at the end of the program it is not asked for anything."""
+    thread = SqliteThread(lambda: sqlite3.connect(":memory:"))
+    assert not thread.alive
+    await thread.ended()
+    await asyncio.to_thread(run_without_loop, thread, lambda: 1 // 0, within_s=1.0)
