@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from recovery.states import State
 from recovery.verdict import UserAction
 from resumable_ui.quantities import format_duration, format_size
 from tests.browsing import opened
-from tests.page_host import page_host
+from tests.page_host import STATIC, page_host
 from tests.page_records import EXPIRED, FULL, GB, MB, STOPPED, failure, record, snapshot
 
 if TYPE_CHECKING:
@@ -96,6 +97,16 @@ async def test_every_state_and_action_of_the_wire_has_a_word(page: Page) -> None
         [[state.value for state in State], [action.value for action in UserAction]],
     )
     assert words == []
+
+
+async def test_every_word_of_the_table_is_said_somewhere() -> None:
+    """A translator's work is not for nothing. Keys put together at run time are those of the wire's words."""
+    table = (STATIC / "strings.js").read_text().partition("/** @typedef")[0]
+    code = "".join(path.read_text() for path in STATIC.rglob("*.js") if path.name != "strings.js")
+    keys = re.findall(r'^  "?([\w.\-]+)"?: ', table, re.MULTILINE)
+    composed = ("state.", "action.", "proof.", "filter.", "status.")
+    assert len(keys) >= 140
+    assert [key for key in keys if f'"{key}"' not in code and not key.startswith(composed)] == []
 
 
 async def test_plurals_follow_the_number(page: Page) -> None:

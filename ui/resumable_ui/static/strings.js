@@ -37,7 +37,6 @@ export const ENGLISH = {
   "proof.last-modified": "the server's date",
   "proof.length": "its length",
   "proof.overlap": "comparing overlapping bytes",
-  "broke": { one: "connection broke once", other: "connection broke {n} times" },
 
   "action.pause": "Pause",
   "action.resume": "Resume",
@@ -61,6 +60,7 @@ export const ENGLISH = {
   "detail.received": "Received in this run",
   "detail.done": "Safe on disk",
   "detail.resumed": "From before this run",
+  "detail.broke": "Broke off at",
   "detail.patience": "Gives up after",
   "patience": { one: "{n} try in a row without progress ({so} so far)", other: "{n} tries in a row without progress ({so} so far)" },
   "detail.can_resume": "Can continue after a break",
@@ -87,7 +87,6 @@ export const ENGLISH = {
   "history.waits": "waits {time} before the next",
   "history.http": "HTTP {status}",
   "history.ok": "Finished.",
-  "history.ended": "Ended.",
 
   "banner.recovering": { one: "{n} download is recovering.", other: "{n} downloads are recovering." },
   "banner.help": { one: "{n} download needs your help.", other: "{n} downloads need your help." },
@@ -105,7 +104,6 @@ export const ENGLISH = {
   "card.done": "{done} of {all} done",
   "card.recovering": { one: "{n} recovering", other: "{n} recovering" },
   "card.help": { one: "{n} needs your help", other: "{n} need your help" },
-  "card.progress": "Project {name}",
 
   "list.title": "Downloads",
   "list.total": "{done} of {total}",
@@ -131,7 +129,6 @@ export const ENGLISH = {
   "add.filename": "File name",
   "add.sha256": "SHA-256",
   "add.optional": "optional",
-  "add.more": "More options",
   "add.one-only": "Only with a single link.",
   "add.start": "Start",
   "add.close": "Close",

@@ -12,7 +12,6 @@ export function sheet(text) {
 
 export const BASE = sheet(`
 :host {
-  --_bg: var(--rui-bg, light-dark(#f5f6f8, #101217));
   --_card: var(--rui-card, light-dark(#ffffff, #191c23));
   --_text: var(--rui-text, light-dark(#1a1d24, #e9ebf0));
   --_muted: var(--rui-muted, light-dark(#596070, #a3abba));

@@ -32,7 +32,7 @@ export class DownloadList extends StoreElement {
     );
     this.add = make(
       "button",
-      { type: "button", class: "primary", "aria-expanded": "false", click: () => this.#openForm(this.form.hidden) },
+      { type: "button", class: "primary", "aria-expanded": "false", click: () => this.#openForm(Boolean(this.form.hidden)) },
       icon("plus"),
       say("add"),
     );
