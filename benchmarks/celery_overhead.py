@@ -114,8 +114,7 @@ def main() -> int:
             Bar(name="second message for a running download", value=over["attached"], limit=5.0, unit="ms"),
         ],
         caveats=[
-            "figures are over the empty task in the same run; the finished download is looked at with one request to"
-            " the origin, which is part of the figure",
+            "bars are over the empty task of the same run; they include one request, whether the origin still has it",
         ],
         quick=given.quick,
         seconds=round(time.perf_counter() - started, 1),

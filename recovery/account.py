@@ -54,8 +54,8 @@ class Account:
 
     @property
     def attempt_name(self) -> str:
-        """A name for the next attempt that no other attempt of any operation has."""
-        return f"{self.book.operation.operation_id}/{self.history.attempts + 1}"
+        """A name for the next attempt that no other attempt of any operation has; it begins with the process's own."""
+        return f"{self.book.operation.owner or ''}/{self.book.operation.operation_id}/{self.history.attempts + 1}"
 
     def refresh_budget(self) -> None:
         """Open a fresh budget, as of now."""

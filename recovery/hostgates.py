@@ -15,6 +15,7 @@ from recovery.clock import Clock, SystemClock
 from recovery.events import GateEvent
 from recovery.gate import Admit, GatePhase, GateSettings, GateState, Wait, admit, failed, released, succeeded
 from recovery.observers import tell
+from recovery.owner import surely_dead
 from recovery.records import JsonValue
 from recovery.verdict import Verdict
 
@@ -163,7 +164,7 @@ class JournalGates(_Gates):
 
         def in_table(record: Mapping[str, Any] | None) -> tuple[Mapping[str, JsonValue] | None, _Changed[T]]:
             old = _WELL if record is None else _from_record(record)
-            new, result = change(old)
+            new, result = change(_without_the_dead(old, self._clock.time()))
             kept = None if new == _WELL else record if new == old else _to_record(new)
             return kept, _Changed(old, new, result)
 
@@ -189,6 +190,13 @@ class _Changed(Generic[T]):
 
 _WELL = GateState()
 _GATE_FIELDS = frozenset(field.name for field in fields(GateState))
+
+
+def _without_the_dead(state: GateState, now: float) -> GateState:
+    """Return the state with the probe free whose process is known to have died: nobody waits for its lease to end."""
+    if state.probe_owner is None or not surely_dead(state.probe_owner.partition("/")[0]):
+        return state
+    return released(state, now, owner=state.probe_owner)
 
 
 def _to_record(state: GateState) -> dict[str, JsonValue]:

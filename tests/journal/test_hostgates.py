@@ -17,6 +17,7 @@ from recovery.events import GateEvent
 from recovery.gate import Admit, GatePhase, GateSettings, Wait
 from recovery.hostgates import JournalGates, MemoryGates
 from recovery.journal import JOURNAL, Journal
+from recovery.owner import new_owner
 from recovery.taxonomy import machine, network, origin
 from recovery.testing import FakeClock, MemoryJournal
 
@@ -107,6 +108,19 @@ async def test_a_probe_that_is_not_heard_of_expires(make: Make, clock: FakeClock
     assert (await gates.state("h")).phase is GatePhase.HALF_OPEN, "too late to count"
 
 
+async def test_the_probe_of_a_dead_process_is_free_at_once(state_path: Path, clock: FakeClock) -> None:
+    """Whose process was killed cannot report; it is known to be dead, and its lease is waited for by nobody."""
+    code = "from recovery.owner import new_owner; print(new_owner())"
+    died = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    async with await Database.open(state_path, [JOURNAL]) as database:
+        gates = JournalGates(Journal(database, clock=clock), clock=clock, draw=lambda: 0.5, settings=SETTINGS)
+        await fell(gates)
+        await clock.advance(SETTINGS.probe_cap_s + 1)
+        assert await gates.admit("h", f"{died.stdout.strip()}/op/1") == Admit(probe=True)
+        assert await gates.admit("h", f"{await asyncio.to_thread(new_owner)}/op/2") == Admit(probe=True)
+        assert isinstance(await gates.admit("h", "third"), Wait), "that one lives"
+
+
 async def test_the_gates_of_many_hosts_are_bounded(clock: FakeClock) -> None:
     """In memory the one that was used longest ago is forgotten."""
     gates = MemoryGates(clock=clock)
@@ -157,6 +171,7 @@ from recovery.database import Database
 from recovery.gate import Admit
 from recovery.hostgates import JournalGates
 from recovery.journal import JOURNAL, Journal
+from recovery.owner import new_owner
 from tests.journal.test_hostgates import DOWN, SETTINGS
 
 async def main():
