@@ -57,6 +57,7 @@ def record(download_id: str, state: str = "running", **fields: Any) -> dict[str,
         "created_at": 1_700_000_000.0,
         "updated_at": 1_700_000_000.0,
         "elapsed": 0.0,
+        "warnings": [],
     }
     return made | fields
 

@@ -144,6 +144,7 @@ async def test_deleting_asks_first(page: Page) -> None:
     await page.keyboard.press("Enter")
     await tab_to(page, "Delete 40.0 MB")
     await page.keyboard.press("Enter")
+    await page.wait_for_function("asked.length > 1")
     data = {"download_id": "a", "action": "cancel", "args": {"delete_part": True}}
     assert (await asked(page))[-1] == ["download_action", data]
 
@@ -355,7 +356,12 @@ async def test_names_and_messages_are_text(page: Page) -> None:
         }""",
         EVIL,
     )
-    await show(page, snapshot([hostile | {"owner": EVIL, "verified_by": EVIL, "sha256": EVIL, "can_resume": True}]))
+    await show(
+        page,
+        snapshot(
+            [hostile | {"owner": EVIL, "verified_by": EVIL, "sha256": EVIL, "can_resume": True, "warnings": [EVIL]}]
+        ),
+    )
     await page.get_by_role("button", name="Details", exact=True).click()
     await page.get_by_role("button", name="Details: <img").click()
     await page.get_by_role("button", name="Retry now: <img").last.click()

@@ -60,6 +60,7 @@ export const ENGLISH = {
   "detail.received": "Received in this run",
   "detail.done": "Safe on disk",
   "detail.resumed": "From before this run",
+  "detail.warnings": "What was odd",
   "detail.broke": "Broke off at",
   "detail.patience": "Gives up after",
   "patience": { one: "{n} try in a row without progress ({so} so far)", other: "{n} tries in a row without progress ({so} so far)" },

@@ -46,6 +46,7 @@
  * @property {number} created_at
  * @property {number} updated_at
  * @property {number} [elapsed]
+ * @property {string[]} [warnings]  What was odd and did not stop it.
  *
  * @typedef {object} Project
  * @property {string} project_id

@@ -49,6 +49,7 @@ function factsOf(download, now) {
   const facts = [
     ["detail.detail", error?.detail ?? ""],
     ["detail.code", error === null ? "" : error.code],
+    ["detail.warnings", (download.warnings ?? []).join("\n")],
     ["detail.url", download.url],
     ["detail.dest", download.dest],
     ["detail.done", formatSize(download.bytes_done)],

@@ -54,7 +54,7 @@ article:focus { outline: none; }
 .details { margin-top: 10px; padding-top: 12px; border-top: 1px dashed var(--_line); display: grid; gap: 14px; }
 .facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 4px 18px; font-size: 13px; }
 .facts dt { color: var(--_muted); }
-.facts dd { overflow-wrap: anywhere; }
+.facts dd { overflow-wrap: anywhere; white-space: pre-line; }
 .details .delete { justify-self: start; color: var(--_bad); border-color: var(--_bad-line); }
 
 @media (max-width: 560px) {
