@@ -19,7 +19,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from recovery.clock import Clock, SystemClock
 from recovery.database import Database
@@ -75,6 +75,12 @@ class Journal(Transactions, Lookup):
         self._clock = clock or SystemClock()
         self._companions = tuple(companions)
         database.add_restore(self.restore_in)
+
+    def relaxed(self) -> Journal:
+        """Return this journal as one whose changes outlive the process but perhaps not a power cut: no write waits for
+        the disk. For operations of which somebody else knows too, such as a message that its broker still has.
+        """
+        return Journal(cast("Database", _Relaxed(self._database)), clock=self._clock, companions=self._companions)
 
     async def transact(self, work: Callable[[sqlite3.Connection], T], *, urgent: bool = True) -> T:
         """Run a write function of the caller's, which may use the ``..._in`` functions; see ``Database.write``."""
@@ -355,3 +361,15 @@ class Journal(Transactions, Lookup):
     async def gates(self) -> dict[str, Any]:
         """Return every host's gate record."""
         return await self._database.read(read_gates)
+
+
+class _Relaxed:
+    """A database whose writes are never urgent."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.read = database.read
+        self.add_restore = database.add_restore
+
+    async def write(self, fn: Callable[[sqlite3.Connection], T], *, urgent: bool = True) -> T:  # noqa: ARG002
+        return await self._database.write(fn, urgent=False)

@@ -78,7 +78,8 @@ class Runtime(ABC):
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> TaskRunner:
-        journal = await self.open(self._stack)
+        # The broker has the message of a task until it ends, so a row that a power cut takes back costs no work.
+        journal = (await self.open(self._stack)).relaxed()
         clock = SystemClock()
 
         def control(exc: BaseException) -> Verdict | None:

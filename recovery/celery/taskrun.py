@@ -177,12 +177,13 @@ class TaskRun:
         """Called when the worker begins to shut down warmly; None: it finishes, as Celery promises."""
         self._journal: Journal
         self._clock: Clock
-        self._told_at = -_TELL_S
+        self._told_at = 0.0
         self._telling: asyncio.Task[bool] | None = None
 
     def attach(self, side: CallerSide, journal: Journal, clock: Clock) -> None:
         """Say where it runs; the runner does this."""
         self.side, self._journal, self._clock = side, journal, clock
+        self._told_at = clock.monotonic() + _KEEP_AFTER_S - _TELL_S  # what ends at once needs none of it
 
     @property
     def operation_id(self) -> str:
