@@ -100,6 +100,8 @@ class Standing:
                 can_resume=seen.can_resume,
                 restarted=seen.restarted,
                 warnings=seen.warnings,
+                attempt=seen.attempt,
+                attempts=seen.attempts,
                 rev=max(view.rev, seen.rev),
                 created_at=seen.created_at or view.created_at,
             )
@@ -190,7 +192,7 @@ class Standing:
             bytes_total=total,
             bytes_resumed=resumed,
             bytes_received=session.received,
-            breaks=tuple(session.breaks),
+            breaks=tuple(dict.fromkeys(offset for offset in session.breaks if offset)),
             speed=rate,
             eta=seconds_left(None if total is None else max(0, total - done), rate),
             can_resume=view.can_resume if session.can_resume is None else session.can_resume,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from recovery.classify import Action, Category, UserAction, Verdict, status_verdict
+from recovery.gate import HostGateOpen
 from recovery.lifecycle import CRASH_LOOP
 from recovery.redaction import describe
 from recovery.taxonomy import machine, network, origin
@@ -113,7 +114,7 @@ def download_rule(exc: BaseException) -> Verdict | None:
 
 def described(exc: BaseException) -> str:
     """Return the technical line of a failure, redacted: of ours the sentence, of others the class as well."""
-    if not isinstance(exc, DownloadError):
+    if not isinstance(exc, (DownloadError, HostGateOpen)):
         return describe(exc)
     line = one_line(redact_text(str(exc)))
     return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."

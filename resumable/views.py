@@ -58,7 +58,8 @@ def after_operation_event(view: DownloadView, event: OperationEvent, *, max_no_p
     return replace(
         view,
         state=event.state,
-        attempt=max(view.attempt, event.attempt, 1),
+        # A claim is no attempt yet: a closed gate may come between. The attempt itself says so when it begins.
+        attempt=max(view.attempt, 1 if event.state is State.RUNNING else event.attempt),
         max_attempts=event.max_attempts,
         no_progress=event.no_progress,
         max_no_progress=max_no_progress,

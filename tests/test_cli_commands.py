@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -415,10 +416,25 @@ def test_status_lists_what_is_unfinished_and_the_last_few_that_ended(tmp_path: P
     views = [known("d1", State.PAUSED), *(known(f"c{n}", State.COMPLETE) for n in range(12))]
     ran = Ran(["status"], FakeManager(views=views), tmp_path)
     assert (ran.code, len(ran.out.splitlines())) == (0, 11)
-    assert ran.out.startswith("d1  paused     d1.bin  50 %, 5 B of 10 B\n")
-    assert ran.err == "And 2 more that ended: resumable status --all\n"
+    assert ran.out.startswith("d1  paused       d1.bin  50 %, 5 B of 10 B\n")
+    assert ran.err.splitlines() == [
+        "And 2 more that ended: resumable status --all",
+        "1 unfinished. Go on with: resumable resume d1",
+    ]
     assert len(Ran(["status", "--all"], FakeManager(views=views), tmp_path).out.splitlines()) == 13
     assert len(Ran(["status", "--json"], FakeManager(views=views), tmp_path).records) == 13
+
+
+def test_status_says_how_to_go_on(tmp_path: Path) -> None:
+    """With one, its id; with several, the word for all of them."""
+    views = [known(f"f{n}", State.FAILED) for n in range(2)]
+    views += [known("p1", State.PAUSED), replace(known("r1", State.RUNNING), stale=True), known("r2", State.RUNNING)]
+    ran = Ran(["status", "--state", "s.db"], FakeManager(views=views), tmp_path)
+    assert ran.err.splitlines() == [
+        "2 unfinished. Go on with: resumable resume --all --state s.db",
+        "2 failed. Go on with: resumable retry --failed --state s.db",
+    ]
+    assert Ran(["status", "p1"], FakeManager(views=views), tmp_path).err == ""
 
 
 def test_status_of_nothing_says_how_to_begin(tmp_path: Path) -> None:

@@ -218,10 +218,14 @@ def test_downloads_are_called_by_their_file(fields: dict[str, Any], expected: st
 def test_status_rows_say_why_and_when() -> None:
     """A waiting download names the reason and the next attempt; a dead owner is not hidden."""
     waiting = view_of(state=State.WAITING, error=STALLED, retry_at=112.0)
-    expected = "d1  waiting    model.bin  56 %, 3.9 GB of 6.9 GB, attempt 2 of 50 in 12 s: The server stopped sending."
+    expected = (
+        "d1  waiting      model.bin  56 %, 3.9 GB of 6.9 GB, attempt 2 of 50 in 12 s: The server stopped sending."
+    )
     assert expected == status_row(waiting, 100.0)
-    assert status_row(view_of(stale=True), 100.0).endswith("(its process does not answer)")
-    assert not status_row(view_of(stale=True, state=State.COMPLETE), 100.0).endswith("(its process does not answer)")
+    dead = status_row(view_of(stale=True), 100.0)
+    assert dead.startswith("d1  interrupted  model.bin")
+    assert dead.endswith("(its process has ended or does not answer)")
+    assert not status_row(view_of(stale=True, state=State.COMPLETE), 100.0).endswith("answer)")
 
 
 def test_details_leave_out_what_is_not_known() -> None:
@@ -237,6 +241,26 @@ def test_details_leave_out_what_is_not_known() -> None:
         "  begun       at 5",
         "  what to do  Try again with: resumable retry d1",
     ]
+
+
+def test_details_of_one_that_waits() -> None:
+    """Which attempt, of what kind the failure is, when the next one comes, whose process it is and what can be done."""
+    waiting = view_of(
+        state=State.WAITING, error=STALLED, attempts=2, no_progress=1, retry_at=112.0, owner="abc.491.7.rnd", url="u"
+    )
+    assert detail_lines(waiting, when=lambda ts: f"at {ts:.0f}", state="s.db") == [
+        "  link        u",
+        "  file        /d/model.bin",
+        "  reason      The server stopped sending. (timeout: stalled)",
+        "  attempts    2 of 50, 1 without progress",
+        "  next try    at 112",
+        "  process     491",
+        "  what to do  Try at once with: resumable retry d1 --state s.db",
+    ]
+    gone = detail_lines(replace(waiting, stale=True), when=str, state=None)
+    assert [line.split()[0] for line in gone][-1] == "what"
+    assert gone[-1].endswith("resumable resume d1")
+    assert not [line for line in gone if "process" in line or "next try" in line]
 
 
 def test_attempts_without_a_most_are_only_counted() -> None:

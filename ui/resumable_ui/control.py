@@ -18,7 +18,7 @@ from resumable_ui.console import Console
 from resumable_ui.exitcodes import DATA, DONE, UNFINISHED
 from resumable_ui.jsonlines import dump, view_line
 from resumable_ui.outcome import Outcome
-from resumable_ui.projection import name_of, next_step
+from resumable_ui.projection import command, name_of
 from resumable_ui.quantities import format_size
 from resumable_ui.runner import Begun
 
@@ -158,8 +158,8 @@ async def relink(manager: DownloadManager, arguments: Arguments, console: Consol
     if arguments.json:
         console.results.line(view_line(after))
     if not arguments.quiet:
-        step = next_step(after, arguments.state)
-        console.notes.line(f"{after.download_id}  {name_of(after)}: has a fresh link. {step}")
+        step = command("resume", after.download_id, state=arguments.state)
+        console.notes.line(f"{after.download_id}  {name_of(after)}: has a fresh link. Continue with: {step}")
     return DONE
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from recovery.verdict import Category
 from resumable.events import TERMINAL_EVENTS, DownloadEvent, EventName
 from resumable_ui.projection import event_words, name_of
 
 INTERVAL_S: Final = 30.0
 """Seconds between two progress lines of one download."""
+
+SHORT_S: Final = 3.0
 
 _DETAILS: Final = frozenset({EventName.QUEUED, EventName.INTERRUPTED})
 _ON_THE_BAR: Final = frozenset({EventName.STARTED, EventName.VERIFYING})
@@ -35,7 +38,14 @@ class LogLines:
         if event.event is EventName.PROGRESS:
             if not self._progress or event.ts - self._last.setdefault(download_id, event.ts) < INTERVAL_S:
                 return None
-        elif event.event in self._left_out:
+        elif event.event in self._left_out or _is_short_rest(event):
             return None
         self._last[download_id] = event.ts
         return f"{download_id}  {name_of(event.view)}: {event_words(event)}"
+
+
+def _is_short_rest(event: DownloadEvent) -> bool:
+    """Whether a server is only left alone for a moment: over before the line would be read."""
+    view = event.view
+    resting = view.error is not None and view.error.category == Category.GATE
+    return event.event is EventName.WAITING and resting and (view.retry_delay or 0.0) < SHORT_S

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from recovery.states import TERMINAL, State
 from recovery.verdict import Category, UserAction
-from resumable.events import DownloadEvent, DownloadView, EventName
+from resumable.events import DownloadEvent, DownloadView, ErrorView, EventName
 from resumable.redact import one_line
 from resumable_ui.outcome import Outcome
 from resumable_ui.quantities import format_duration, format_rate, format_size
@@ -176,17 +176,21 @@ def kept_lines(views: Sequence[DownloadView], *, state: str | None, most: int = 
 def status_row(view: DownloadView, now: float) -> str:
     """Return the line of ``status`` for one download at epoch time ``now``."""
     words = progress_words(view)
-    if view.state is State.WAITING:
+    if view.state is State.WAITING and not view.stale:
         words += f", {waiting_words(view, now)}"
-    if view.state not in {State.RUNNING, State.COMPLETE} and view.error is not None:
+    if view.state not in {State.RUNNING, State.VERIFYING, State.COMPLETE} and view.error is not None:
         words += f": {_sentence(view.error.message)}"
-    if view.stale and view.state not in TERMINAL:
-        words += " (its process does not answer)"
-    return f"{view.download_id}  {view.state.value:<9}  {name_of(view)}  {words}"
+    gone = view.stale and view.state not in TERMINAL
+    state = "interrupted" if gone else view.state.value
+    if gone:
+        words += " (its process has ended or does not answer)"
+    return f"{view.download_id}  {state:<11}  {name_of(view)}  {words}"
 
 
 def detail_lines(view: DownloadView, *, when: Callable[[float], str], state: str | None) -> list[str]:
     """Return everything else about one download, an indented line each; ``when`` writes epoch seconds."""
+    error = view.error if view.state not in {State.RUNNING, State.VERIFYING, State.COMPLETE} else None
+    active = view.state not in {State.PAUSED, *TERMINAL} and not view.stale
     facts = {
         "link": one_line(view.url),
         "file": one_line(view.dest),
@@ -195,15 +199,36 @@ def detail_lines(view: DownloadView, *, when: Callable[[float], str], state: str
         "can resume": {True: "yes", False: "no: the server sends only whole files", None: ""}[view.can_resume],
         "began again": one_line(view.restarted or ""),
         "broke at": ", ".join(format_size(offset) for offset in view.breaks),
-        "reason": "" if view.error is None else f"{_sentence(view.error.message)} ({view.error.code})",
-        "detail": "" if view.error is None else one_line(view.error.detail),
+        "odd": "; ".join(one_line(warning) for warning in view.warnings),
+        "reason": "" if error is None else f"{_sentence(error.message)} ({_kind(error)})",
+        "detail": "" if error is None else one_line(error.detail),
+        "attempts": _attempts_words(view) if view.attempts else "",
+        "next try": when(view.retry_at) if view.retry_at and active else "",
+        "process": view.owner.split(".")[1] if active and view.owner.count(".") == 3 else "",
         "checked by": view.verified_by or "",
         "SHA-256": view.sha256 or "",
         "begun": when(view.created_at) if view.created_at else "",
         "changed": when(view.updated_at) if view.updated_at else "",
-        "what to do": next_step(view, state) if view.state in {State.PAUSED, State.FAILED} or view.stale else "",
+        "what to do": _what_to_do(view, state),
     }
     return [f"  {name:<12}{fact}" for name, fact in facts.items() if fact]
+
+
+def _kind(error: ErrorView) -> str:
+    return error.code if error.code == error.category else f"{error.category}: {error.code}"
+
+
+def _attempts_words(view: DownloadView) -> str:
+    made = f"{view.attempts} of {view.max_attempts}" if view.max_attempts else f"{view.attempts}"
+    return f"{made}, {view.no_progress} without progress" if view.no_progress else made
+
+
+def _what_to_do(view: DownloadView, state: str | None) -> str:
+    if view.state in {State.PAUSED, State.FAILED} or view.stale:
+        return next_step(view, state)
+    if view.state in {State.WAITING, State.PARKED}:
+        return f"Try at once with: {command('retry', view.download_id, state=state)}"
+    return ""
 
 
 def attempt_line(attempt: AttemptRecord) -> str:

@@ -16,7 +16,7 @@ from resumable_ui.control import find_all
 from resumable_ui.exitcodes import DONE
 from resumable_ui.frame import Tone, frame
 from resumable_ui.jsonlines import view_line
-from resumable_ui.projection import attempt_line, detail_lines, status_row
+from resumable_ui.projection import attempt_line, command, detail_lines, status_row
 
 if TYPE_CHECKING:
     from resumable.manager import DownloadManager
@@ -89,6 +89,8 @@ class Status:
                 self._console.notes.line("Nothing is known here. Start with: resumable get URL")
             elif left_out:
                 self._console.notes.line(f"And {left_out} more that ended: resumable status --all")
+            for line in () if self._arguments.ids else hints(views, state=self._arguments.state):
+                self._console.notes.line(line)
 
     def _draw(self, views: Sequence[DownloadView], left_out: int) -> None:
         """Bars for what is under way, and a line for each download that ended while it was watched."""
@@ -103,6 +105,21 @@ class Status:
         live = [view for view in views if view.state not in TERMINAL]
         rows = frame(live, finished=finished, now=time.time(), width=width, height=height, charset=canvas.charset)
         self._console.results.draw(canvas.paint(rows or [[("Nothing is under way.", Tone.QUIET)]]))
+
+
+def hints(views: Sequence[DownloadView], *, state: str | None) -> list[str]:
+    """Return the commands that go on with what does not go on by itself."""
+    stopped = [view for view in views if view.state is State.PAUSED or view.stale]
+    failed = [view for view in views if view.state is State.FAILED]
+    lines = []
+    for kind, found, verb, every in (
+        ("unfinished", stopped, "resume", "--all"),
+        ("failed", failed, "retry", "--failed"),
+    ):
+        if found:
+            what = found[0].download_id if len(found) == 1 else every
+            lines.append(f"{len(found)} {kind}. Go on with: {command(verb, what, state=state)}")
+    return lines
 
 
 def _local_time(epoch_s: float) -> str:
