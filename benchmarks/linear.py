@@ -25,6 +25,7 @@ from resumable import DownloadManager, Options
 from resumable.engine import Engine
 from resumable.model import DownloadRequest
 from resumable.ports import Digester, Fetch, Hop, Response
+from resumable.ranges import Span
 from resumable.session import Adapters, Session
 from resumable.source import Source
 from resumable.testing import ScriptedTransport
@@ -96,6 +97,10 @@ class NoPart:
 
     async def reserve(self, length: int) -> None:
         """There is room."""
+
+    async def written(self, length: int) -> Sequence[Span]:  # noqa: ARG002
+        """Nobody has written anything."""
+        return ()
 
     async def truncate(self, length: int) -> None:
         """Nothing to cut."""
