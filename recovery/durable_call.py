@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from recovery.compensation import GaveUp, take_back
 from recovery.control import Attempt, Control
-from recovery.memory_call import MemoryCall, no_coroutine, run, run_blocking
+from recovery.memory_call import no_coroutine, run, run_blocking
 from recovery.recipe import Recipe
-from recovery.stepbook import JournalStepBook, StepBook, StepStore, Undo
-from recovery.steps import CURRENT, NothingNew, RunningOperation, RunningSyncOperation
+from recovery.stepbook import Undo
+from recovery.stepped import Stepped
+from recovery.steps import CURRENT, RunningSyncOperation
 from recovery.supervisor import Supervisor
 from recovery.turns import Turns
 
@@ -45,9 +45,8 @@ class DurableCall:
         self._kwargs = kwargs
         self._supervisor = supervisor
         self._turns = turns
-        journal = supervisor.journal
-        self._book = JournalStepBook(journal, supervisor.edge) if isinstance(journal, StepStore) else StepBook()
-        self._operation = RunningOperation(self.spec.operation_id or "", self.spec.key, self._book)
+        self._stepped = Stepped(self.spec.key, supervisor.journal, supervisor.edge, self._call_undo)
+        self._ways = [partial(self._call, way) for way in recipe.ways]
 
     async def run(self, control: Control | None = None) -> Any:
         """Run it to its end; see ``Supervisor.run``."""
@@ -61,35 +60,21 @@ class DurableCall:
         Raises:
             GaveUp: a former process had given it up; what is left to be taken back is, next.
         """
-        await self._book.begin(attempt)
-        self._operation.begin_attempt(attempt.number)
-        last = min(self._book.alternative, len(self._recipe.ways) - 1)
-        if self._book.given_up is None:
-            return await self._call(self._recipe.ways[last])
-        for way in self._recipe.ways[: last + 1]:
-            if not self._book.knows_every_undo:
-                await self._learn_undos(way)
-        raise GaveUp(self._book.given_up)
+        return await self._stepped.attempt(attempt, self._ways)
 
     async def give_up(self, error: BaseException) -> bool:
         """Turn to the next way and return True, or take back what was done and return False."""
-        way = self._book.alternative
-        if self._book.given_up is None and self._recipe.has_way_after(way, self._recipe.classifier.classify(error)):
-            await self._book.turn_to(way + 1)
+        book = self._stepped.book
+        way = book.alternative
+        if book.given_up is None and self._recipe.has_way_after(way, self._recipe.classifier.classify(error)):
+            await book.turn_to(way + 1)
             return True
-        await take_back(self._book, self._call_undo, error)
-        return False
-
-    async def _learn_undos(self, way: Callable[..., Any]) -> None:
-        try:
-            await self._call(way)
-        except NothingNew:
-            self._operation.begin_attempt(self._operation.attempt)
+        return await self._stepped.take_back(error)
 
     async def _call(self, way: Callable[..., Any]) -> Any:
         if self._turns is not None:
             return await self._turns.call(partial(self._call_here, way, self._turns))
-        token = CURRENT.set(self._operation)
+        token = CURRENT.set(self._stepped.operation)
         try:
             result = way(*self._args, **self._kwargs)
             return await result if inspect.isawaitable(result) else result
@@ -97,14 +82,14 @@ class DurableCall:
             CURRENT.reset(token)
 
     def _call_here(self, way: Callable[..., Any], turns: Turns) -> Any:
-        token = CURRENT.set(RunningSyncOperation(self._operation, turns.wait_for))
+        token = CURRENT.set(RunningSyncOperation(self._stepped.operation, turns.wait_for))
         try:
             return no_coroutine(way(*self._args, **self._kwargs))
         finally:
             CURRENT.reset(token)
 
     async def _call_undo(self, undo: Undo, value: Any) -> object:
-        recipe = MemoryCall(self._recipe, (), {}).undoing(undo)
+        recipe = self._recipe.for_undo(undo)
         if self._turns is None:
             return await run(recipe, (value,), {})
         return await self._turns.call(partial(run_blocking, recipe, (value,), {}))

@@ -11,7 +11,6 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Coroutine, Mapping
-from dataclasses import replace
 from types import CoroutineType
 from typing import Any, TypeVar
 
@@ -124,12 +123,6 @@ class MemoryCall:
         """Say that there will be no other attempt."""
         self._tell(State.FAILED, error=error)
 
-    def undoing(self, undo: Undo) -> Recipe:
-        """Return the recipe for an undo: as patient as the function itself."""
-        return replace(
-            self.recipe, ways=(undo,), kind=f"{self.recipe.kind}.undo", key=None, project="", title="", on_event=None
-        )
-
     def _tell(self, state: State, *, delay_s: float | None = None, error: Exception | None = None) -> None:
         if self._events is not None:
             self._events.tell(state, self._budget, self.operation.attempt, delay_s=delay_s, error=error)
@@ -161,6 +154,10 @@ async def run(recipe: Recipe, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 
 async def go_on(call: MemoryCall, error: Exception) -> Any:
     """Make what attempts are left after ``error``; raises the last one's when the operation is given up."""
+
+    async def undo_later(undo: Undo, value: Any) -> object:
+        return await run(call.recipe.for_undo(undo), (value,), {})
+
     try:
         while True:
             seconds = call.after(error)
@@ -172,7 +169,7 @@ async def go_on(call: MemoryCall, error: Exception) -> Any:
             except Exception as exc:  # noqa: BLE001 - the classifier judges it
                 error = exc
         if call.operation.has_steps:
-            await take_back(call.operation.book, lambda undo, value: run(call.undoing(undo), (value,), {}), error)
+            await take_back(call.operation.book, undo_later, error)
         call.ended(error)
         raise error
     finally:
@@ -224,7 +221,7 @@ def go_on_blocking(call: MemoryCall, error: Exception) -> Any:
     """Make what attempts are left after ``error``; raises the last one's when the operation is given up."""
 
     async def undo_here(undo: Undo, value: Any) -> object:
-        return run_blocking(call.undoing(undo), (value,), {})
+        return run_blocking(call.recipe.for_undo(undo), (value,), {})
 
     try:
         while True:

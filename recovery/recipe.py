@@ -1,16 +1,17 @@
-"""What ``@recoverable`` knows of a function: how to do it, how patient to be, and what its calls are called. Pure."""
+"""What ``@recoverable`` knows of a function: how to do it, how patient to be, and what its calls are called."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from recovery.arguments import ArgumentNames, render, storable
 from recovery.classify import Classifier
-from recovery.clock import Clock
+from recovery.clock import Clock, SystemClock
 from recovery.events import OperationEvent
 from recovery.policy import RetryPolicy
 from recovery.records import OperationSpec
@@ -20,7 +21,7 @@ from recovery.verdict import Action, Category, Verdict
 if TYPE_CHECKING:
     from recovery.supervisors import Source
 
-__all__ = ["Recipe", "recipe_of"]
+__all__ = ["Recipe", "plain_recipe", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,10 @@ class Recipe:
         """Return whether another way is worth trying: none is when the input itself is wrong."""
         wrong_input = verdict.category is Category.VALIDATION and verdict.action is Action.ASK
         return way + 1 < len(self.ways) and not wrong_input
+
+    def for_undo(self, undo: Callable[[Any], Any]) -> Recipe:
+        """Return the recipe for an undo: as patient as the function itself."""
+        return replace(self, ways=(undo,), kind=f"{self.kind}.undo", key=None, project="", title="", on_event=None)
 
     def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Return the key of a call; empty where the function has none.
@@ -76,6 +81,24 @@ class Recipe:
             policy=self.policy,
             args=storable(bound),
         )
+
+
+def plain_recipe(function: Callable[..., Any], kind: str, policy: RetryPolicy, classifier: Classifier) -> Recipe:
+    """Return a recipe without names, journal and observers, on the real clock."""
+    return Recipe(
+        ways=(function,),
+        policy=policy,
+        classifier=classifier,
+        clock=SystemClock(),
+        draw=random.random,
+        kind=kind,
+        key=None,
+        project="",
+        title="",
+        arguments=ArgumentNames(lambda _: None),
+        journal=None,
+        on_event=None,
+    )
 
 
 def recipe_of(function: Callable[..., Any]) -> Recipe:

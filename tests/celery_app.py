@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from celery import Celery
 from recovery.celery import current_run, recoverable_task
 from recovery.celery.decorator import runtimes_for
 from recovery.policy import RetryPolicy
+from recovery.steps import current_operation, current_sync_operation
 from resumable import Options
 from resumable.celery import WorkerOptions, configure, download, resumable_task
 from resumable.celery.runtime import runtimes_of
@@ -127,6 +129,40 @@ async def poison() -> None:
     """Kill the process that runs it."""
     note("begin", "poison")
     os.kill(os.getpid(), 9)
+
+
+STEPS: dict[str, Any] = {"state": STATE, "policy": RetryPolicy(base=0.1, cap=0.2, max_no_progress=1), "key": lambda name, _: name}
+
+
+def take_back(name: str) -> None:
+    """Undo a step."""
+    note("undo", name)
+
+
+def do_step(name: str, number: int, how: str) -> str:
+    """Do a step; the second one kills its process once, or fails for good."""
+    note("step", name, number)
+    if number == 2 and how == "die" and not (DIARY.parent / f"{name}.died").exists():
+        (DIARY.parent / f"{name}.died").touch()
+        os.kill(os.getpid(), 9)
+    if number == 3 and how == "fail":
+        raise ValueError(name)
+    return f"{name}-{number}"
+
+
+@recoverable_task(app, name="async_steps", **STEPS)
+async def async_steps(name: str, how: str) -> list[str]:
+    """Go through three steps, the first of which is waited for."""
+    op = current_operation()
+    await asyncio.sleep(0)
+    return [await op.step(f"{n}", partial(do_step, name, n, how), undo=take_back) for n in (1, 2, 3)]
+
+
+@recoverable_task(app, name="sync_steps", **STEPS)
+def sync_steps(name: str, how: str) -> list[str]:
+    """Do the same in an ordinary function."""
+    op = current_sync_operation()
+    return [op.step(f"{n}", partial(do_step, name, n, how), undo=take_back) for n in (1, 2, 3)]
 
 
 def close() -> None:

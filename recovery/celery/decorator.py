@@ -34,6 +34,7 @@ from recovery.celery.worker import (
 from recovery.journal import Journal
 from recovery.loopthread import PerProcess
 from recovery.policy import RetryPolicy
+from recovery.steps import CURRENT, NothingNew
 from recovery.verdict import Rule
 
 __all__ = ["HOLD_SLOT_S", "Runtimes", "body_of", "call_of", "configure", "recoverable_task", "runtimes_for"]
@@ -88,7 +89,9 @@ def body_of(
     if inspect.iscoroutinefunction(fn):
 
         async def body(run: TaskRun) -> Any:
+            token = CURRENT.set(run.steps.operation)
             run.body = asyncio.get_running_loop().create_task(fn(*args, **kwargs))
+            CURRENT.reset(token)
             try:
                 return await run.body
             except asyncio.CancelledError:
@@ -100,6 +103,7 @@ def body_of(
 
     async def sync_body(run: TaskRun) -> Any:
         context = contextvars.copy_context()
+        context.run(CURRENT.set, run.steps.in_thread)
         value = await run.side.call(functools.partial(_call_in_thread, run, context, fn, args, kwargs))
         if run.gives_way is not None:
             raise run.gives_way
@@ -119,6 +123,8 @@ def _call_in_thread(
         return context.run(fn, *args, **kwargs)
     except SlotFreed:
         return None
+    except NothingNew:
+        raise
     except SoftTimeLimitExceeded as exc:
         run.interruption = exc
     except Exception:

@@ -13,9 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from recovery.celery.messages import MessageStore
+from recovery.celery.tasksteps import TaskSteps
 from recovery.classify import Classifier
 from recovery.clock import Clock
 from recovery.control import Attempt, Control
@@ -167,6 +169,8 @@ class TaskRun:
         self.control = Control()
         self.attempt: Attempt | None = None
         self.reason: StopReason | None = None
+        self.steps: TaskSteps
+        """What the body has done so far, over all its attempts."""
         self.body: asyncio.Task[Any] | None = None
         """An asynchronous body; None for one that runs in the task's thread."""
         self.gives_way: GiveWay | None = None
@@ -317,10 +321,13 @@ class TaskRunner:
             await asyncio.to_thread(self._messages.put, call.task_id, message)
 
     async def _supervised(self, run: TaskRun, spec: OperationSpec, body: Callable[[TaskRun], Awaitable[Any]]) -> Ending:
+        supervisor = self._supervisor
+        run.steps = TaskSteps(run, supervisor, self._classifier, spec.key)
+
         async def attempt(attempt: Attempt) -> Any:
             run.attempt = attempt
             try:
-                return await body(run)
+                return await run.steps.attempt(attempt, [partial(body, run)])
             except GiveWay:
                 raise
             except Exception as exc:
@@ -330,7 +337,7 @@ class TaskRunner:
                 raise Judged(verdict) from exc
 
         try:
-            value = await self._supervisor.run(spec, attempt, control=run.control)
+            value = await supervisor.run(spec, attempt, control=run.control, on_give_up=run.steps.take_back)
         except OperationEnded as ended:
             return _ended(run, ended)
         except Fenced as fenced:

@@ -1,0 +1,48 @@
+"""Steps inside Celery tasks: done once over all deliveries of a task, and taken back when it is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.workers import Worker, broker, worker
+
+pytestmark = pytest.mark.blocking
+
+BODIES = ["async_steps", "sync_steps"]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """Run one worker for all."""
+    with (
+        broker(tmp_path_factory.mktemp("broker")) as running_broker,
+        worker(running_broker.url, tmp_path_factory.mktemp("worker")) as started,
+    ):
+        assert isinstance(started.send("empty").get(timeout=20), int)
+        yield started
+
+
+def diary(running: Worker, word: str, name: str) -> list[str]:
+    """Return what the diary says of one task's steps."""
+    return [entry[-1] for entry in running.entries(word) if entry[2].startswith(name)]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_killed_task_goes_on_at_its_step(body: str, running: Worker) -> None:
+    """kill -9 in the second step: the first is not done again, the second is."""
+    name = f"{body}-die"
+    assert running.send(body, name, "die").get(timeout=40) == [f"{name}-{number}" for number in (1, 2, 3)]
+    assert diary(running, "step", name) == ["1", "2", "2", "3"]
+    assert diary(running, "undo", name) == []
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_task_that_is_given_up_is_taken_back(body: str, running: Worker) -> None:
+    """The newest step first; the result is the task's own error."""
+    name = f"{body}-fail"
+    with pytest.raises(ValueError, match=name):
+        running.send(body, name, "fail").get(timeout=40)
+    assert diary(running, "step", name) == ["1", "2", "3"]
+    assert diary(running, "undo", name) == [f"{name}-2", f"{name}-1"]
