@@ -131,7 +131,11 @@ async def poison() -> None:
     os.kill(os.getpid(), 9)
 
 
-STEPS: dict[str, Any] = {"state": STATE, "policy": RetryPolicy(base=0.1, cap=0.2, max_no_progress=1), "key": lambda name, _: name}
+STEPS: dict[str, Any] = {
+    "state": STATE,
+    "policy": RetryPolicy(base=0.1, cap=0.2, max_no_progress=1),
+    "key": lambda name, _: name,
+}
 
 
 def take_back(name: str) -> None:
