@@ -232,6 +232,7 @@ DOTS = [
     (record("a", "failed", attempt=4), "ended ended ended failed"),
     (record("a", "failed", attempt=1), "failed"),
     (record("a", "complete", attempt=2), "ended good"),
+    (record("a", "paused", attempt=2, no_progress=3), "ended left"),
     (record("a", attempt=40, no_progress=0), "+34 ended ended ended ended ended now left left"),
 ]
 

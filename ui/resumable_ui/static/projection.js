@@ -184,6 +184,9 @@ export function valueWords(download) {
 
 /** @typedef {"ended"|"failed"|"now"|"next"|"good"|"left"} Dot */
 
+/** The dot of the present try, where it is not under way. @type {Partial<Record<string, Dot>>} */
+const PRESENT = { complete: "good", failed: "failed", waiting: "next", parked: "next", queued: "next", paused: "left", cancelled: "left" };
+
 /**
  * The tries as dots: those that ended, the one under way or to come, and those left before it gives up. The nearer
  * limit counts: tries in a row without progress, or tries in all.
@@ -196,7 +199,7 @@ export function dotsOf(download) {
   if (retries === 0 && state !== "failed") return { folded: 0, dots: [] };
   const ended = state === "waiting" ? attempt : Math.max(attempt - 1, 0);
   const shown = Math.min(ended, MOST_DOTS - 3);
-  const now = state === "complete" ? "good" : state === "failed" ? "failed" : state === "waiting" ? "next" : "now";
+  const now = PRESENT[state] ?? "now";
   const left = state === "complete" || state === "failed" || state === "cancelled" ? 0 : triesLeft(download, ended + 1);
   const spare = Math.max(0, Math.min(left, MOST_DOTS - shown - 1));
   return { folded: ended - shown, dots: [...repeat("ended", shown), now, ...repeat("left", spare)] };
