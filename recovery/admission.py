@@ -72,13 +72,16 @@ class Admission:
             assert self._slots is not None
             self._slots.release()
 
-    async def ask_gate(self, owner: str) -> float | None:
-        """Ask the host's gate for one attempt, ``owner``; return when to ask again (epoch seconds), None to go on."""
+    async def ask_gate(self, owner: str, *, asked_for: bool = False) -> float | None:
+        """Ask the host's gate for one attempt, ``owner``; return when to ask again (epoch seconds), None to go on.
+
+        ``asked_for``: a person wants it now.
+        """
         if self._gates is None or self._name is None:
             return None
         self.host = self._name() if callable(self._name) else self._name
         self._owner = owner  # before asking: if we are cancelled meanwhile, what we were given must be given back
-        answer = await self._edge.ask(self._gates.admit(self.host, owner))
+        answer = await self._edge.ask(self._gates.admit(self.host, owner, asked_for=asked_for))
         if answer is None or isinstance(answer, Admit):
             return None
         self._owner = None

@@ -195,11 +195,18 @@ def gate_transition(old: GatePhase, new: GatePhase) -> GatePhase:
 
 
 def admit(
-    state: GateState, now: float, draw: float, owner: str, *, settings: GateSettings = DEFAULTS
+    state: GateState,
+    now: float,
+    draw: float,
+    owner: str,
+    *,
+    asked_for: bool = False,
+    settings: GateSettings = DEFAULTS,
 ) -> tuple[GateState, Admit | Wait]:
     """Ask to make one request; return the state to keep (the same object if nothing changed) and the answer.
 
-    ``draw`` is a random number in [0, 1), ``owner`` a name of this attempt.
+    ``draw`` is a random number in [0, 1), ``owner`` a name of this attempt. ``asked_for``: a person wants it now. That
+    makes the next probe of it, so that the gate learns what comes of it; there is one probe, however many ask.
     """
     state = _on_this_clock(state, now)
     back_at = max(now, state.until) + settings.spread_s * draw
@@ -207,7 +214,8 @@ def admit(
         case GatePhase.CLOSED:
             return state, Admit()
         case GatePhase.OPEN:
-            return (state, Wait(back_at)) if now < state.until else _probe(state, now, owner, settings)
+            early = now < state.until and not asked_for
+            return (state, Wait(back_at)) if early else _probe(state, now, owner, settings)
         case GatePhase.HALF_OPEN:
             if now >= state.until:
                 return _lease(state, now, owner, settings), Admit(probe=True)

@@ -31,8 +31,8 @@ _LOOK_S = 0.5
 class HostGates(Protocol):
     """Asked before each attempt and told after it, by the name (``owner``) of the attempt."""
 
-    async def admit(self, host: str, owner: str) -> Admit | Wait:
-        """Say whether ``owner`` may go now, or when to ask again."""
+    async def admit(self, host: str, owner: str, *, asked_for: bool = False) -> Admit | Wait:
+        """Say whether ``owner`` may go now, or when to ask again. ``asked_for``: a person wants it now."""
 
     async def succeeded(self, host: str, owner: str) -> None:
         """Note that the host answered ``owner``."""
@@ -73,10 +73,12 @@ class _Gates:
         self._settings = settings or GateSettings()
         self._on_event = on_event
 
-    async def admit(self, host: str, owner: str) -> Admit | Wait:
-        """Say whether ``owner`` may go now, or when to ask again."""
+    async def admit(self, host: str, owner: str, *, asked_for: bool = False) -> Admit | Wait:
+        """Say whether ``owner`` may go now, or when to ask again. ``asked_for``: a person wants it now."""
         now, draw = self._clock.time(), self._draw()
-        return await self._change(host, lambda state: admit(state, now, draw, owner, settings=self._settings))
+        return await self._change(
+            host, lambda state: admit(state, now, draw, owner, asked_for=asked_for, settings=self._settings)
+        )
 
     async def succeeded(self, host: str, owner: str) -> None:
         """Note that the host answered ``owner``."""

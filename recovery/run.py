@@ -180,7 +180,7 @@ class Run(Generic[T]):
         while True:
             await self._admission.take_slot(self._slot_or_stop)
             await self._heed()
-            until = await self._admission.ask_gate(self._account.attempt_name)
+            until = await self._admission.ask_gate(self._account.attempt_name, asked_for=self._urged)
             # A person who wants it tried now may knock at a closed gate, once.
             if until is None or self._urged:
                 break

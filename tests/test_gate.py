@@ -198,6 +198,15 @@ def test_those_who_wait_for_a_probe_look_again_soon() -> None:
     assert admit(state, NOW + 34.9, 0.9, "b")[1] == Wait(NOW + 35.0)
 
 
+def test_a_person_is_the_next_probe_and_the_only_one() -> None:
+    """Whoever presses "Retry now" may know that the host is back, and the gate learns it from that."""
+    state, answer = admit(opened(), NOW + 1.0, 0.0, "person", asked_for=True)
+    assert (answer, state.phase, state.probe_owner) == (Admit(probe=True), HALF_OPEN, "person")
+    assert succeeded(state, NOW + 2.0, owner="person").phase is REOPENING
+    assert admit(state, NOW + 1.0, 0.0, "another", asked_for=True)[1] == Wait(NOW + 1.5)
+    assert admit(opened(), NOW + 1.0, 0.0, "nobody")[1] == Wait(opened().until)
+
+
 def test_a_probe_that_is_not_heard_of_again_expires() -> None:
     """OmniRoute#13836: after the lease the next caller probes, and the lost one's late word counts no more."""
     state, answer = admit(probing("lost"), NOW + 35.0, 0.0, "next")

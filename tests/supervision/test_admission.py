@@ -62,6 +62,7 @@ async def test_who_wants_it_tried_now_is_let_through_a_closed_gate_once(clock: F
     assert isinstance(await gates.admit("example.org", "another"), Wait)
     control.retry_now()
     assert await task == "up"
+    assert (await gates.state("example.org")).held_until is None  # what a person has found out is for all
 
 
 async def test_a_stopped_attempt_gives_its_admission_back(clock: FakeClock) -> None:
