@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recovery import plainjson
 from recovery.arguments import LEFT_OUT, ArgumentNames, check_template, render, storable
 from recovery.plainjson import NotPlain, plain
-from recovery.redaction import names_a_secret, redacted
+from recovery.redaction import describe, names_a_secret, redacted
 
 
 def example(name: str, *tags: str, size: int = 7, **more: object) -> None:
@@ -131,6 +131,17 @@ def test_names_of_secrets_are_known(name: str, *, secret: bool) -> None:
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     """Nothing is eaten further each time a text passes by."""
     assert redacted(redacted(text)) == redacted(text)
+
+
+def test_an_exception_that_cannot_be_read_is_described_all_the_same() -> None:
+    """A stranger's ``__str__`` must not turn one failure into two; and no description is longer than a line."""
+
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    assert describe(MuteError()) == "MuteError: (its message cannot be read)"
+    assert len(describe(ValueError("x" * 10_000))) == 300
 
 
 # ---- plain JSON -----------------------------------------------------------------------------------------------------
