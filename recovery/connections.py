@@ -95,7 +95,7 @@ def copy_archive(path: Path, target: sqlite3.Connection, limit: int) -> bool:
         return False
 
 
-def file_id(path: Path) -> FileId | None:
+def file_id(path: Path | str) -> FileId | None:
     """Return device and inode of what is at ``path`` now; None when nothing is."""
     try:
         found = os.stat(path)
@@ -104,7 +104,7 @@ def file_id(path: Path) -> FileId | None:
     return (found.st_dev, found.st_ino)
 
 
-def file_size(path: Path) -> int:
+def file_size(path: Path | str) -> int:
     """Return the size of what is at ``path`` in bytes; 0 when nothing is."""
     try:
         return os.stat(path).st_size

@@ -41,7 +41,6 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -59,7 +58,8 @@ from recovery.shield import to_the_end
 from recovery.sqlitethread import SqliteThread, run_without_loop
 from recovery.statefile import StoreLimits
 from recovery.store import Store
-from recovery.work import Restore, Work, after_commit, hand_out
+from recovery.work import Restore, Work, after_commit
+from recovery.writequeue import WriteQueue
 
 __all__ = ["Database", "DatabaseClosed", "Health", "Schema", "StoreLimits", "after_commit"]
 
@@ -95,8 +95,9 @@ class Database:
         self._store = Store(path, schemas, limits=limits, clock=clock, say=self._say)
         self._thread = SqliteThread(self._store.open)
         self._reader = Reader(self._store)
-        self._pending: deque[Work] = deque()
-        self._wake = asyncio.Event()
+        self._queue = WriteQueue(self._thread, self._store, clock=clock, limits=limits, fail=self._give_up)
+        self._over = asyncio.Event()
+        self._mistake: Exception | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._started = False
         self._closing = False
@@ -158,8 +159,7 @@ class Database:
         """
         self._require_open()
         future: asyncio.Future[T] = self._loop.create_future()
-        self._pending.append(Work(fn, future, urgent=urgent))
-        self._wake.set()
+        self._queue.add(Work(fn, future, urgent=urgent))
         return await future
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -174,8 +174,7 @@ class Database:
         except ReaderUnusable:
             self._require_open()
             future: asyncio.Future[T] = self._loop.create_future()
-            self._pending.append(Work(fn, future, urgent=False, reads_only=True))
-            self._wake.set()
+            self._queue.add(Work(fn, future, urgent=False, reads_only=True))
             return await future
 
     def add_restore(self, restore: Restore) -> None:
@@ -190,6 +189,7 @@ class Database:
         """Try a file that could not be used now instead of at its time, as after "I made space"; return the health."""
         self._require_open()
         await self._thread.run(self._store.probe, True)  # noqa: FBT003
+        self._queue.set_timer()
         return self.health
 
     def statistics(self) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class Database:
         if os.getpid() != self._pid:
             return
         self._closing = True
-        self._wake.set()
+        self._over.set()
         _open_databases.discard(self)
         await to_the_end(self._wait_for_server())
 
@@ -234,19 +234,16 @@ class Database:
             raise RuntimeError(msg)
 
     async def _serve(self) -> None:
-        """Hand what is waiting to the thread until the database is closed, or until the event loop is being torn
-        down.
-        """
+        """Open the file, and close it when that is asked for, or when the event loop is being torn down."""
         try:
             await to_the_end(self._start())
-            await self._hand_over()
+            await self._over.wait()
+            if self._mistake is not None:
+                log.error("the database gives up", exc_info=self._mistake)
         except asyncio.CancelledError:
             raise  # asyncio.run() ends without our having been closed: close all the same, below
-        except Exception as exc:
-            if not self._ready.done():
-                self._ready.set_exception(exc)
-            else:
-                log.exception("the database gives up")
+        except Exception as exc:  # noqa: BLE001 - whatever it is (a mistake in a schema), open() raises it
+            self._ready.set_exception(exc)
         finally:
             self._closing = True
             await to_the_end(self._finish())
@@ -258,35 +255,22 @@ class Database:
             self._ready.set_result(None)
         if self._store.file is not None and self._store.file.unclean:
             self._check = self._loop.create_task(self._check_file(self._store.opened))
+        self._queue.set_timer()
 
-    async def _hand_over(self) -> None:
-        while True:
-            if self._pending:
-                await self._thread.run(self._drain)
-                continue
-            if self._closing:
-                return
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(self._patience()):
-                    await self._wake.wait()
-            except TimeoutError:
-                await self._thread.run(self._tend)
-
-    def _patience(self) -> float | None:
-        store = self._store
-        if store.probe_at is not None:
-            return max(0.05, store.probe_at - self._clock.monotonic())
-        return self._limits.idle_s if store.file is not None and store.file.unchecked else None
+    def _give_up(self, mistake: Exception) -> None:
+        self._mistake = mistake
+        self._over.set()
 
     async def _check_file(self, opened: int) -> None:
         assert self.path is not None
         found = await asyncio.to_thread(quick_check, self.path, self._stop_check, self._limits.check_s)
         if found is not None:
             await self._thread.run(self._store.condemn, opened, found)
+            self._queue.set_timer()
 
     async def _finish(self) -> None:
         self._stop_check.set()
+        self._queue.stop()
         if self._check is not None:
             await asyncio.wait((self._check,))
         try:
@@ -295,9 +279,7 @@ class Database:
             log.exception("the state file could not be closed")
         if not self._ready.done():
             self._ready.cancel()
-        for work in self._pending:
-            if work.future is not None and not work.future.done():
-                work.future.set_exception(DatabaseClosed("the database is closed"))
+        self._queue.refuse(DatabaseClosed("the database is closed"))
 
     async def _close_store(self) -> None:
         if not self._started:
@@ -306,8 +288,9 @@ class Database:
             return
         try:
             await self._reader.close()
-            await self._thread.run(self._drain)
+            await self._thread.run(self._queue.write_pending)
         finally:
+            self._queue.answer()
             try:
                 await self._thread.run(self._store.close)
             finally:
@@ -319,28 +302,6 @@ class Database:
             self._ready.exception()  # open() raises it, unless it was cancelled: then nobody wants it
 
     # --- in the database thread ---------------------------------------------------------------------------------------
-
-    def _drain(self) -> None:
-        while works := self._take():
-            try:
-                self._store.write(works)
-            except BaseException as exc:  # noqa: BLE001 - the edge of the thread: a caller must never wait for ever
-                for work in works:
-                    work.error = exc
-            self._in_loop(hand_out, works)
-            self._store.maintain()
-
-    def _take(self) -> list[Work]:
-        works: list[Work] = []
-        while self._pending and len(works) < self._limits.group:
-            work = self._pending.popleft()
-            if work.future is None or not work.future.cancelled():
-                works.append(work)
-        return works
-
-    def _tend(self) -> None:
-        self._store.probe()
-        self._store.maintain(idle=True)
 
     def _say(self, health: Health, reason: str) -> None:
         event = HealthEvent(health, reason, self._clock.time())
@@ -366,7 +327,7 @@ class Database:
         self._store.forget_lock()
 
     def _drain_and_close(self) -> None:
-        self._drain()
+        self._queue.write_pending()
         self._store.close()
 
 

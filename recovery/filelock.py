@@ -27,6 +27,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         """Remember the path; the file is made at the first ``acquire``."""
         self.path = path
+        self._path = str(path)
         self._fd = -1
         self._held = False
 
@@ -39,7 +40,7 @@ class FileLock:
         while True:
             if self._fd < 0:
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                self._fd = os.open(self.path, flags, 0o600)
+                self._fd = os.open(self._path, flags, 0o600)
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -73,7 +74,7 @@ class FileLock:
     def _is_current(self) -> bool:
         mine = os.fstat(self._fd)
         try:
-            there = os.stat(self.path)
+            there = os.stat(self._path)
         except FileNotFoundError:
             return False
         return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)

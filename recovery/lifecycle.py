@@ -8,6 +8,10 @@ go on as if nothing had happened, which is what a laptop that slept over its lea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from recovery.history import History
 from recovery.records import Change, Operation, OperationSpec, evolve
 from recovery.states import TERMINAL, TRANSITIONS, State, transition
@@ -149,14 +153,20 @@ def recorded(row: Operation, generation: int, change: Change, owner: str | None 
     origin, state, verdict = row.state, change.state, change.verdict
     if origin is State.QUEUED and state not in TRANSITIONS[State.QUEUED]:
         origin = State.RUNNING
-    history = row.history if change.history is None else change.history
-    row = _without_verdict(_progressed(row, change.progress), state=transition(origin, state), history=history)
-    if verdict is not None:
-        row = _with_verdict(row, verdict)
-    if state in _WITHOUT_LEASE or not change.keep_lease:
-        row = evolve(row, owner=None, lease_until=None)
-    deaths = 0 if state is State.COMPLETE else row.deaths
-    return evolve(row, deaths=deaths, error=change.error, next_at=change.next_at, updated_at=change.now)
+    row = _progressed(row, change.progress)
+    free = state in _WITHOUT_LEASE or not change.keep_lease
+    return evolve(
+        row,
+        state=transition(origin, state),
+        history=row.history if change.history is None else change.history,
+        deaths=0 if state is State.COMPLETE else row.deaths,
+        error=change.error,
+        next_at=change.next_at,
+        owner=None if free else row.owner,
+        lease_until=None if free else row.lease_until,
+        updated_at=change.now,
+        **_NO_VERDICT if verdict is None else _fields_of(verdict),
+    )
 
 
 def is_due(row: Operation, now: float) -> bool:
@@ -181,7 +191,8 @@ def condemned(row: Operation, now: float) -> Operation:
     """Return the row failed because its owners keep dying; a late owner of it is fenced."""
     row = _died(row) if row.state in _LEASED else row
     return evolve(
-        _with_verdict(row, CRASH_LOOP),
+        row,
+        **_fields_of(CRASH_LOOP),
         state=transition(row.state, State.FAILED),
         error=f"{row.deaths} owners were lost without progress",
         next_at=None,
@@ -257,17 +268,19 @@ def _progressed(row: Operation, progress: tuple[int, int | None] | None) -> Oper
 
 
 def _without_verdict(row: Operation, *, state: State, history: History) -> Operation:
-    return evolve(
-        row, state=state, history=history, category=None, code=None, message=None, condition=None, user_actions=()
-    )
+    return evolve(row, state=state, history=history, **_NO_VERDICT)
 
 
-def _with_verdict(row: Operation, verdict: Verdict) -> Operation:
-    return evolve(
-        row,
-        category=verdict.category,
-        code=verdict.code,
-        message=verdict.message,
-        condition=verdict.condition,
-        user_actions=verdict.user_actions,
-    )
+def _fields_of(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "category": verdict.category,
+        "code": verdict.code,
+        "message": verdict.message,
+        "condition": verdict.condition,
+        "user_actions": verdict.user_actions,
+    }
+
+
+_NO_VERDICT: Mapping[str, Any] = MappingProxyType(
+    {"category": None, "code": None, "message": None, "condition": None, "user_actions": ()}
+)

@@ -32,7 +32,8 @@ def surely_dead(owner: str) -> bool:
     machine, pid, started = parts[0], int(parts[1]), int(parts[2])
     if machine == "unknown" or started == 0 or machine != _machine(os.getpid()):
         return False
-    return _started(pid) != started
+    # Our own name is asked for with every row of ours that is read.
+    return (_own_start(pid) if pid == os.getpid() else _started(pid)) != started
 
 
 @lru_cache(maxsize=8)
@@ -45,6 +46,11 @@ def _machine(pid: int) -> str:  # noqa: ARG001 - the key: a fork may enter anoth
     except OSError:
         return "unknown"
     return hashlib.sha256(boot + str(namespace).encode()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=8)
+def _own_start(pid: int) -> int | None:
+    return _started(pid)
 
 
 def _started(pid: int) -> int | None:

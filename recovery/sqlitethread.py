@@ -52,6 +52,10 @@ class SqliteThread:
         execute = cast("Callable[..., Any]", self._aiosqlite._execute)  # noqa: SLF001
         return cast("T", await execute(fn, *args))
 
+    def post(self, fn: Callable[[], None]) -> None:
+        """Let ``fn`` run in the thread, after what was asked of it before; it must not raise, for nobody would know."""
+        self._aiosqlite._tx.put_nowait((None, fn))  # noqa: SLF001 - as _execute does, without a future to wait for
+
     async def stop(self) -> None:
         """Close the connection, if ``fn`` has not done so, and end the thread."""
         await self._aiosqlite.close()

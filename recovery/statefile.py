@@ -75,6 +75,7 @@ class StateFile:
         self._schema_version = _schema_version(conn)
         self.conn = conn
         self.path = path
+        self._path = str(path)
         self.lock = lock
         self.wal = wal
         self.blank = False
@@ -86,7 +87,7 @@ class StateFile:
         self.id = file_id(path)
         self.unchecked = 0
         """Commits since the last WAL checkpoint."""
-        self._wal_path = Path(f"{path}-wal")
+        self._wal_path = f"{path}-wal"
         self._wal_id = file_id(self._wal_path)
         self._wal_size = 0
         self._wal_mark = 0
@@ -161,9 +162,7 @@ class StateFile:
             StoreFault: the transaction did not happen (or, when COMMIT failed, perhaps did).
         """
         conn = self.conn
-        if not os.path.isdir(self.path.parent):  # or the lock file could not be made again
-            raise StoreFault(Fault.GONE)
-        with _as_fault(), _locked(self.lock, wait_s):
+        with _as_fault(), self._held(wait_s):
             self._require_same_file()
             if urgent is not self._synced:
                 conn.execute("PRAGMA synchronous = FULL" if urgent else "PRAGMA synchronous = NORMAL")
@@ -228,6 +227,19 @@ class StateFile:
         there = file_id(self._wal_path)
         return there if there == self._wal_id and file_id(self.path) != self.id else None
 
+    @contextlib.contextmanager
+    def _held(self, wait_s: float) -> Iterator[None]:
+        try:
+            held = self.lock.acquire(wait_s)
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise StoreFault(Fault.GONE, "its directory is missing") from exc
+        if not held:
+            raise StoreFault(Fault.BUSY)
+        try:
+            yield
+        finally:
+            self.lock.release()
+
     def _require_same_tables(self) -> None:
         # A newer version of this program may have migrated the file meanwhile: then our rows would be wrong in it.
         version = _schema_version(self.conn)
@@ -237,7 +249,7 @@ class StateFile:
             self._schema_version = version
 
     def _require_same_file(self) -> None:
-        if self.id is None or file_id(self.path) != self.id:
+        if self.id is None or file_id(self._path) != self.id:
             raise StoreFault(Fault.GONE)
         if not self.wal:
             return

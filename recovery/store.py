@@ -147,6 +147,16 @@ class Store:
             self.probe_at = self._clock.monotonic() + self._delay
             self._tell(self.health, self._words(fault, "this program goes on in memory"))
 
+    def tend(self) -> None:
+        """Do what there is time for while nothing happens."""
+        self.probe()
+        self.maintain(idle=True)
+
+    @property
+    def maintenance_due(self) -> bool:
+        """Whether ``maintain`` has something to do."""
+        return self.file is not None and self.file.checkpoint_due(self.limits)
+
     def maintain(self, *, idle: bool = False) -> None:
         """Checkpoint the WAL if it has grown enough or there is time for it. A fault is left for the next write to
         meet.
