@@ -28,7 +28,8 @@ from resumable.errors import DownloadDeferred, DownloadElsewhere, DownloadPaused
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.handle import DownloadHandle
 from resumable.manager import DownloadManager
-from resumable.model import Result
+from resumable.model import Options, Result
+from resumable.request import checked_request, id_of, key_of
 
 __all__ = ["Attached", "Observer", "Scope", "Users", "current_scope"]
 
@@ -160,6 +161,8 @@ class Scope:
         """
 
         async def start() -> DownloadHandle:
+            if attach:
+                await self._attach(_download_id(url, dest, request.get("directory")))
             return self._manager.start(url, dest, args={"task": self.run.operation_id}, **request)
 
         return await self._through(start, attach=attach, places=places)
@@ -174,6 +177,14 @@ class Scope:
             return handles[0]
 
         return await self._through(start, attach=True)
+
+    async def _attach(self, download_id: str) -> None:
+        """Raise Attached while another process runs the download: one look, so that the answer comes at once."""
+        row = await self._journal.get(download_id)
+        if row is not None and row.leased(self._clock.time()) and not self._users.counts[download_id]:
+            handle = self._manager.handle(download_id)
+            if handle is None or handle.done:
+                raise Attached(download_id)
 
     async def finished(self) -> dict[str, Any]:
         """Return what former runs of the body have noted as finished."""
@@ -322,3 +333,11 @@ class Scope:
             raise SlotFreed
         await asyncio.Event().wait()
         raise AssertionError  # nobody sets it
+
+
+def _download_id(url: str, dest: Any, directory: Any) -> str:
+    """Return the id that a download to this place has in every process."""
+    request = checked_request(
+        url, dest, directory=directory, project="", mirrors=(), headers=None, sha256=None, options=Options()
+    )
+    return id_of(key_of(request))
