@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from celery.result import AsyncResult
 
@@ -189,8 +190,8 @@ def test_shutdown_hands_back(running_broker: Broker, tmp_path: Path, number: int
 
 
 def test_power_cut_of_a_worker(running_broker: Broker, tmp_path: Path) -> None:
-    """All its processes die at once; the next worker on this state file finds the task and sends it again itself, long
-    before the visibility timeout of an hour.
+    """All its processes die at once, and the broker has forgotten everything: the next worker on this state file finds
+    the task and sends it again itself, under its old id.
     """
     with transfer(tmp_path) as file:
         with worker(running_broker.url, tmp_path / "w") as running:
@@ -198,6 +199,7 @@ def test_power_cut_of_a_worker(running_broker: Broker, tmp_path: Path) -> None:
             file.origin.wait_for(file.is_under_way)
             time.sleep(0.5)  # its message is kept by now
             running.kill()
+            redis.Redis(port=running_broker.port).flushall()
         with worker(running_broker.url, tmp_path / "w", queue=running.queue):
             assert result.get(timeout=40)["resumed"] > 0
         file.check(fetched_twice=SOCKET + TICK)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,3 +70,16 @@ def test_a_worker_says_so_at_its_start(caplog: pytest.LogCaptureFixture) -> None
 def test_no_message_lies_longer_in_a_worker_than_its_broker_bears(options: dict[str, Any], expected: float) -> None:
     """A longer wait is several messages."""
     assert longest_countdown({"broker_transport_options": options}) == expected
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_blocks_of_the_page_run(number: int) -> None:
+    """Imports, options and names are those of this version, and each block defines a task."""
+    page = (Path(__file__).resolve().parent.parent / "docs" / "celery.md").read_text("utf-8")
+    source = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)[number]
+    shown: dict[str, Any] = {"__name__": "a_page"}
+    exec(compile(source, "docs/celery.md", "exec"), shown)
+    task = shown["import_model" if number == 0 else "ship"]
+    assert (task.acks_late, task.reject_on_worker_lost, task.max_retries) == (True, True, None)
+    links = re.findall(r"\]\(([^)#:]+)\)", page)
+    assert [link for link in links if not (Path(__file__).resolve().parent.parent / "docs" / link).exists()] == []

@@ -1,0 +1,28 @@
+"""The example does what it says, on a broker that it brings along."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_example_runs() -> None:
+    """One command: three files through a cut, a refusal and a kill -9, every byte right, and what to try next."""
+    done = subprocess.run(
+        [sys.executable, "examples/celery_app/run.py", "--inside", "--quick"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("every byte right") == 3
+    assert "kill -9 of one of the worker's processes" in done.stdout
+    assert "vae   RETRY" in done.stdout
+    assert "Try, in another terminal" in done.stdout
