@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from resumable.errors import LocalError
 from resumable.events import EventName
 from resumable.model import Durability
 from resumable.session import Adapters, Session
@@ -42,7 +43,7 @@ class Checkpointer:
                 await asyncio.wait(writes, timeout=_PATIENCE_S)
             await self.commit()
             for write in writes:
-                if write.done() and not write.cancelled():
+                if write.done() and not write.cancelled() and isinstance(write.exception(), LocalError):
                     write.result()  # a full disk is told now, not when a slow connection brings its next block
             self._adapters.notify(EventName.PROGRESS, "")
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recovery.clock import SystemClock
+from recovery.clock import Clock, SystemClock
 from resumable.audit import audit
 from resumable.engine import Engine, Published
-from resumable.errors import DownloadError, Interrupted
+from resumable.errors import DownloadError, Interrupted, StatusError
 from resumable.events import EventName
 from resumable.hashing import FollowBehind
 from resumable.model import DownloadRequest, Options
 from resumable.ports import PartFile
 from resumable.session import Adapters, Session, WholeDigest
 from resumable.source import Source
+from resumable.testing import Reply, ScriptedTransport
 from resumable.testing_checkpoints import MemoryCheckpoints
-from resumable.testing_partfile import MemoryFolder
+from resumable.testing_partfile import MemoryFolder, MemoryPartFile
 
 KIB = 1 << 10
 CHUNK = 64 * KIB
@@ -43,6 +46,7 @@ class Rig:
         url: str = URL,
         filename: str | None = "model.bin",
         follow: Callable[[PartFile], WholeDigest] = FollowBehind,
+        clock: Clock | None = None,
         **options: Any,
     ) -> None:
         self.transport = transport
@@ -50,7 +54,10 @@ class Rig:
         self.folder = MemoryFolder()
         self.told: list[tuple[EventName, str]] = []
         self.durable = 0
+        self.prepare: Callable[[MemoryPartFile], None] = lambda part: None
+        """Given every part file that is opened from now on, to hold up or to make fail."""
         self._follow = follow
+        self._clock = clock or SystemClock()
         settings = {"chunk_size": CHUNK, "checkpoint_interval_s": 0.002, **options}
         self.request = DownloadRequest(
             url=url,
@@ -71,8 +78,8 @@ class Rig:
             Adapters(
                 transport=self.transport,
                 store=self.store,
-                clock=SystemClock(),
-                open_part=self.folder.open,
+                clock=self._clock,
+                open_part=self._open,
                 audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
                 follow=self._follow,
                 choose_name=self._name,
@@ -80,6 +87,11 @@ class Rig:
                 notify=lambda name, message: self.told.append((name, message)),
             ),
         )
+
+    async def _open(self, path: Path) -> MemoryPartFile:
+        part = await self.folder.open(path)
+        self.prepare(part)
+        return part
 
     async def _name(self, suggested: str) -> str:
         return suggested
@@ -109,6 +121,13 @@ class Rig:
         return self.folder.files[Path("/d/model.bin.part")]
 
     @property
+    def open_part(self) -> MemoryPartFile:
+        """The open part file, to hold up, to make fail, and to damage."""
+        part = self.session.open_part
+        assert isinstance(part, MemoryPartFile)
+        return part
+
+    @property
     def published(self) -> bytes:
         """The finished file's bytes."""
         return bytes(self.folder.files[Path("/d/model.bin")])
@@ -120,3 +139,24 @@ class Rig:
     def messages(self, name: EventName) -> list[str]:
         """Return the words of every event of this name."""
         return [message for told, message in self.told if told is name]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Let the rest run until ``condition`` holds."""
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def half_done(transport: ScriptedTransport, *, chunks: int = 10, connections: int = 1, **options: Any) -> Rig:
+    """Return a rig whose first process left the first ``chunks`` chunks, before anything of the second process."""
+    transport.script.extend([Reply(cut_after=chunks * CHUNK), *[Reply(status=503)] * 4])
+    rig = Rig(transport, connections=connections, **options)
+    with contextlib.suppress(StatusError):
+        await rig.attempt()
+    assert rig.session.durable == chunks * CHUNK
+    await rig.engine.close()
+    transport.script.clear()
+    transport.requests.clear()
+    transport.body_bytes = 0
+    rig.told.clear()
+    rig.new_session()
+    return rig

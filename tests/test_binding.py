@@ -14,7 +14,7 @@ from resumable.model import Checkpoint
 from resumable.ports import Fetch
 from resumable.session import Mode
 from resumable.testing import Reply, ScriptedTransport
-from tests.rig import CHUNK, CONTENT, OTHER, URL, Rig
+from tests.rig import CHUNK, CONTENT, OTHER, URL, Rig, half_done
 
 SHA = hashlib.sha256(CONTENT).hexdigest()
 PART = Path("/d/model.bin.part")
@@ -100,21 +100,9 @@ async def test_without_ranges_nothing_is_taken_over() -> None:
 # -- a former run's books ----------------------------------------------------------------------------------------------
 
 
-async def half(transport: ScriptedTransport, **options: Any) -> Rig:
-    """Return a rig whose first process left ten chunks."""
-    transport.script.extend([Reply(cut_after=10 * CHUNK), *[Reply(status=503)] * 3])
-    rig = Rig(transport, connections=1, **options)
-    with pytest.raises(StatusError):
-        await rig.attempt()
-    await rig.engine.close()
-    transport.script.clear()
-    rig.new_session()
-    return rig
-
-
 async def test_claims_on_chunks_that_do_not_exist_are_nothing() -> None:
     """A row that fits no chunk, or says nothing of its bytes, is left out before it can do harm."""
-    rig = await half(ScriptedTransport(CONTENT))
+    rig = await half_done(ScriptedTransport(CONTENT))
     rig.store.claims |= {index: Checkpoint(index, CHUNK, bytes(32)) for index in (-1, 41, 10**9)}
     rig.store.claims[20] = Checkpoint(20, CHUNK, b"")
     await rig.attempt()
@@ -123,7 +111,7 @@ async def test_claims_on_chunks_that_do_not_exist_are_nothing() -> None:
 
 async def test_a_restart_forgets_what_is_kept() -> None:
     """Asked for by a person: everything is fetched, whatever the books say."""
-    rig = await half(ScriptedTransport(CONTENT))
+    rig = await half_done(ScriptedTransport(CONTENT))
     rig.request = Rig(rig.transport, connections=1, restart=True).request
     rig.new_session()
     await rig.attempt()
@@ -134,7 +122,7 @@ async def test_a_restart_forgets_what_is_kept() -> None:
 @pytest.mark.parametrize("resumed", [False, True], ids=["fresh", "resumed"])
 async def test_a_full_disk_is_told_before_anything_is_fetched_each_time(resumed: bool) -> None:
     """Until there is room; then it goes on where it was."""
-    rig = await half(ScriptedTransport(CONTENT)) if resumed else Rig(ScriptedTransport(CONTENT), connections=1)
+    rig = await half_done(ScriptedTransport(CONTENT)) if resumed else Rig(ScriptedTransport(CONTENT), connections=1)
     before = rig.transport.body_bytes
     rig.folder.capacity = 20 * CHUNK
     for _ in range(2):
@@ -169,7 +157,7 @@ class Sources(ScriptedTransport):
 async def test_a_mirror_goes_on_from_what_the_first_source_sent() -> None:
     """Another ETag there means nothing; overlap, size and the whole digest prove it, and the bytes are kept."""
     transport = Sources()
-    rig = await half(transport, mirrors=(MIRROR,), sha256=SHA)
+    rig = await half_done(transport, mirrors=(MIRROR,), sha256=SHA)
     transport.down = True
     await rig.attempt()
     assert rig.published == CONTENT
@@ -182,7 +170,7 @@ async def test_a_mirror_goes_on_from_what_the_first_source_sent() -> None:
 async def test_a_mirror_with_another_file_costs_nothing(content: bytes) -> None:
     """It is left alone from then on, the first source's failure is what is told, and everything kept stays kept."""
     transport = Sources(content)
-    rig = await half(transport, mirrors=(MIRROR,), sha256=SHA)
+    rig = await half_done(transport, mirrors=(MIRROR,), sha256=SHA)
     transport.down = True
     transport.asked.clear()
     for _ in range(2):
@@ -199,7 +187,7 @@ async def test_a_mirror_with_another_file_costs_nothing(content: bytes) -> None:
 async def test_two_sources_are_not_mixed_without_a_digest() -> None:
     """Nothing would prove them equal."""
     transport = Sources()
-    rig = await half(transport, mirrors=(MIRROR,))
+    rig = await half_done(transport, mirrors=(MIRROR,))
     transport.down = True
     transport.asked.clear()
     with pytest.raises(StatusError):
@@ -226,7 +214,7 @@ async def test_a_mirror_that_everything_came_from_may_change() -> None:
 async def test_the_first_source_is_asked_again_with_its_own_tag() -> None:
     """After a mirror has failed too, the first source's validator vouches for what it sent."""
     transport = Sources()
-    rig = await half(transport, mirrors=(MIRROR,), sha256=SHA)
+    rig = await half_done(transport, mirrors=(MIRROR,), sha256=SHA)
     transport.down = True
     transport.mirror.content = b""
     with pytest.raises(StatusError):

@@ -12,7 +12,7 @@ from resumable.ports import Fetch
 from resumable.probe import PROBE
 from resumable.session import Mode
 from resumable.testing import Reply, ScriptedTransport
-from tests.rig import CHUNK, CONTENT, Rig
+from tests.rig import CHUNK, CONTENT, Rig, half_done
 
 KEPT = 10 * CHUNK
 
@@ -29,25 +29,10 @@ class LyingTransport(ScriptedTransport):
         return status, headers, body
 
 
-async def kept(transport: ScriptedTransport, *, connections: int = 1) -> Rig:
-    """Return a rig whose first process left ``KEPT`` bytes, before anything of the second."""
-    transport.script.extend([Reply(cut_after=KEPT), *[Reply(status=503)] * 4])
-    rig = Rig(transport, connections=connections)
-    with pytest.raises(StatusError):
-        await rig.attempt()
-    await rig.engine.close()
-    transport.script.clear()
-    transport.requests.clear()
-    transport.body_bytes = 0
-    rig.new_session()
-    rig.told.clear()
-    return rig
-
-
 @pytest.mark.parametrize("connections", [1, 3])
 async def test_a_resumed_run_compares_a_few_bytes_once(connections: int) -> None:
     """The first request reaches back by 4 KiB, which do not count as received; no other one does."""
-    rig = await kept(ScriptedTransport(CONTENT), connections=connections)
+    rig = await half_done(ScriptedTransport(CONTENT), connections=connections)
     await rig.attempt()
     assert rig.published == CONTENT
     assert len(CONTENT) - KEPT == rig.session.received
@@ -66,7 +51,7 @@ async def test_a_fresh_run_compares_nothing() -> None:
 async def test_a_range_that_lies_is_found_out(connections: int) -> None:
     """The reason is told, nothing of it is published, and the file is read whole from then on."""
     transport = LyingTransport(CONTENT)
-    rig = await kept(transport, connections=connections)
+    rig = await half_done(transport, connections=connections)
     transport.lies = True
     with pytest.raises(RepresentationChanged, match="ranges hold other bytes"):
         await rig.attempt()
@@ -78,7 +63,7 @@ async def test_a_range_that_lies_is_found_out(connections: int) -> None:
 
 async def test_damaged_bytes_prove_nothing() -> None:
     """Where the audit denies what was to be compared, that is no sign against the origin."""
-    rig = await kept(ScriptedTransport(CONTENT))
+    rig = await half_done(ScriptedTransport(CONTENT))
     rig.part[KEPT - 1] ^= 1
     await rig.attempt()
     assert rig.published == CONTENT
@@ -88,7 +73,7 @@ async def test_damaged_bytes_prove_nothing() -> None:
 
 async def test_a_probe_that_got_no_answer_is_made_again() -> None:
     """The request that was to prove it was refused: the next one proves it."""
-    rig = await kept(ScriptedTransport(CONTENT))
+    rig = await half_done(ScriptedTransport(CONTENT))
     rig.transport.script.append(Reply(status=503))
     with pytest.raises(StatusError):
         await rig.attempt()
@@ -100,7 +85,7 @@ async def test_a_probe_that_got_no_answer_is_made_again() -> None:
 
 async def test_without_validators_the_overlap_is_the_proof() -> None:
     """There every request proves itself anyway."""
-    rig = await kept(ScriptedTransport(CONTENT, etag=None))
+    rig = await half_done(ScriptedTransport(CONTENT, etag=None))
     await rig.attempt()
     assert rig.published == CONTENT
     assert not rig.session.source.ranges_proved
