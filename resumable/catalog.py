@@ -121,8 +121,9 @@ class Catalog:
 
         return await self._database.read(read)
 
-    async def known(self, download_id: str) -> Known:
-        """Return everything that matters to whoever is about to run a download."""
+    async def known(self, download_id: str, owner: str) -> Known:
+        """Return everything that matters to ``owner``, who is about to run a download."""
+        now = self._clock.time()
 
         def read(conn: sqlite3.Connection) -> Known:
             seen = read_view(conn, download_id)
@@ -134,6 +135,7 @@ class Catalog:
                 seen=None if seen is None else seen.view,
                 again=-1 if operation is None or operation.state in ACTIVE else operation.generation,
                 created_at=None if operation is None else operation.created_at,
+                leased=operation is not None and operation.owner != owner and operation.leased(now),
             )
 
         return await self._database.read(read)

@@ -11,7 +11,7 @@ from recovery.events import OperationEvent
 from recovery.states import State
 from resumable.errors import DownloadCancelled, DownloadPaused
 from resumable.events import DownloadEvent, DownloadView
-from resumable.model import Result
+from resumable.model import DownloadRequest, Result
 from resumable.run import Run
 
 __all__ = ["DownloadHandle", "Keeper"]
@@ -63,6 +63,11 @@ class DownloadHandle:
     def download_id(self) -> str:
         """The id that the store, the events and the command line use."""
         return self._run.download_id
+
+    @property
+    def request(self) -> DownloadRequest:
+        """What was asked for; its links and headers may hold secrets."""
+        return self._run.request
 
     @property
     def done(self) -> bool:
@@ -173,6 +178,10 @@ class DownloadHandle:
     def relink(self, url: str) -> None:
         """Use another link from the next request on."""
         self._run.relink(url)
+
+    def expect(self, sha256: str) -> None:
+        """Have the file checked against this digest, too."""
+        self._run.expect(sha256)
 
     async def stop(self) -> None:
         """Stop as at the end of the program: everything received is kept, and the next one may continue it."""

@@ -192,9 +192,12 @@ class DownloadManager:
         """Start a download, or join the one that already runs for this destination in this process.
 
         ``dest`` is the finished file; without it the file is put into ``directory`` (default: the current one) under
-        the name
-        that the server or the URL gives. Raises ValueError for a bad URL or digest, DestinationError for a bad
-        destination.
+        the name that the server or the URL gives.
+
+        Raises:
+            ValueError: a bad URL, digest, header or number.
+            DestinationError: a bad destination, or one that is being downloaded from another link or with another
+                digest.
         """
         request = checked_request(
             url,

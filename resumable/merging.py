@@ -40,6 +40,8 @@ class Known:
     again: int
     """Generation of the stopped operation that is taken up again, -1 where there is none (``OperationSpec.again``)."""
     created_at: float | None
+    leased: bool
+    """Whether another process runs it now."""
 
 
 def interrupted(operation: Operation) -> bool:

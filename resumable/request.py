@@ -136,11 +136,24 @@ def key_of(request: DownloadRequest) -> str:
     """
     if request.dest is not None:
         return _text(request.dest)
-    parts = urlsplit(request.url)
+    return f"{_text(request.directory)}/?{link_of(request.url)}"
+
+
+def link_of(url: str) -> str:
+    """Return what identifies a link without its secrets: two links signed at different times are the same one."""
+    parts = urlsplit(url)
     query = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if _SIGNING.fullmatch(k) is None]
     # Hashed: what identifies may still be secret.
     identity = hashlib.sha256(urlencode(query).encode()).hexdigest()[:16] if query else ""
-    return f"{_text(request.directory)}/?{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}?{identity}"
+    return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}?{identity}"
+
+
+def same_file(stored: Mapping[str, Any], request: DownloadRequest) -> bool:
+    """Return whether a stored request, by its links or its digest, is for the same file as ``request``."""
+    if request.sha256 is not None and stored.get("sha256") == request.sha256:
+        return True
+    known = set(stored.get("links", ()))
+    return not known or bool(known & {link_of(link) for link in (request.url, *request.mirrors)})
 
 
 def _text(path: Path) -> str:
@@ -160,6 +173,7 @@ def stored_request(request: DownloadRequest, *, priority: int = 0) -> dict[str, 
     return {
         "url": redact_url(request.url),
         "mirrors": [redact_url(mirror) for mirror in request.mirrors],
+        "links": [link_of(link) for link in (request.url, *request.mirrors)],
         "sha256": request.sha256,
         "project": request.project,
         "filename": request.filename,
@@ -210,5 +224,6 @@ def relinked(row: DownloadRow, links: Links | None, url: str) -> tuple[DownloadR
     fresh = Links(url, known.mirrors, known.headers)
     secret = any(has_secret(link) for link in (url, *fresh.mirrors)) or bool(fresh.headers)
     mirrors = [redact_url(mirror) for mirror in fresh.mirrors]
-    stored = {**row.request, "url": redact_url(url), "mirrors": mirrors, "has_secrets": secret}
+    same = [link_of(link) for link in (url, *fresh.mirrors)]
+    stored = {**row.request, "url": redact_url(url), "mirrors": mirrors, "links": same, "has_secrets": secret}
     return replace(row, request=stored), fresh

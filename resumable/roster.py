@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from recovery.journal import JsonValue
 from recovery.slots import Slots
+from resumable.errors import DestinationError
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.handle import DownloadHandle
 from resumable.linkstore import LinkStore
 from resumable.model import DownloadRequest, Result
-from resumable.request import id_of, key_of, links_of, stored_request
+from resumable.request import id_of, key_of, links_of, same_file, stored_request
 from resumable.rows import DownloadRow
 from resumable.run import Run, Shared
 from resumable.standing import Standing
@@ -60,6 +62,9 @@ class Roster:
         download_id = id_of(key)
         live = self._handles.get(download_id)
         if live is not None and not live.ended:
+            _require_same_file(stored_request(live.request), request, live.download_id)
+            if request.sha256 is not None:
+                live.expect(request.sha256)
             return live
         view = first_view(
             request,
@@ -113,20 +118,23 @@ class Roster:
         await self._looking.acquire(run.priority)
         with ExitStack() as looking:
             looking.callback(self._looking.release)
-            known = await self._shared.catalog.known(run.download_id)
+            known = await self._shared.catalog.known(run.download_id, self._shared.supervisor.owner)
+            if known.leased and known.row is not None:
+                _require_same_file(known.row.request, run.request, run.download_id)
             run.take_up(known)
             run.standing.tell(EventName.QUEUED)
             there = await already_there(run.request, known.receipt, self._shared.transport)
             if there is not None:
                 return run.found(there)
-            await self._remember(run, known.row)
-            result = await run.run(in_line=looking.close)
+            if not known.leased:
+                await self._remember(run)
+            result = await run.run(in_line=looking.close, remember=self._remember)
         await asyncio.to_thread(self._links.drop, run.download_id)
         return result
 
-    async def _remember(self, run: Run, former: DownloadRow | None) -> None:
+    async def _remember(self, run: Run) -> None:
         """Write down what was asked for: the redacted form in the store, the secret half beside it."""
-        request = run.request
+        request, former = run.request, run.former
         stored = stored_request(request, priority=run.priority)
         if stored["has_secrets"]:
             await asyncio.to_thread(self._links.put, run.download_id, links_of(request))
@@ -178,3 +186,18 @@ class Roster:
     async def stop(self) -> None:
         """Stop all of them as at the end of the program."""
         await asyncio.gather(*(handle.stop() for handle in list(self._handles.values())))
+
+
+def _require_same_file(stored: Mapping[str, Any], request: DownloadRequest, download_id: str) -> None:
+    """Two links into one file would give one of the callers the wrong content; raises DestinationError."""
+    digest = stored.get("sha256")
+    if request.sha256 is not None and digest not in {None, request.sha256}:
+        what = f"with another digest, {digest}"
+    elif not same_file(stored, request):
+        what = f"from another link, {stored.get('url')}"
+    else:
+        return
+    raise DestinationError(
+        f"{request.dest or request.directory} is being downloaded {what};"
+        f" give another file name, or end that one first: resumable cancel {download_id}"
+    )

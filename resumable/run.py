@@ -49,12 +49,13 @@ from resumable.model import Checkpoint, DownloadRequest, Result
 from resumable.partfile import DiskPartFile
 from resumable.ports import PartFile, Transport
 from resumable.redact import redact_url
+from resumable.rows import DownloadRow
 from resumable.session import Adapters, Audited, Session
 from resumable.source import Source
 from resumable.standing import Standing
 from resumable.throttle import RateLimit, combined
 from resumable.verdicts import disk_full_now
-from resumable.verify import There
+from resumable.verify import There, verify_file
 
 __all__ = ["Run", "Shared"]
 
@@ -101,6 +102,8 @@ class Run:
         self._attempts = 0
         self.claimed_bytes: int | None = None
         """What former runs' checkpoints vouch for."""
+        self.former: DownloadRow | None = None
+        """What the store had of it when it was looked at last."""
         self._again = -1
         self._in_line: Callable[[], None] = _nothing
         self._filename = filename
@@ -115,6 +118,7 @@ class Run:
     def take_up(self, known: Known) -> None:
         """Begin where former runs ended, as far as the store knows them."""
         self._again = known.again
+        self.former = known.row
         self.claimed_bytes = 0 if self.request.options.restart else known.claimed
         if known.row is not None and self.session.filename is None:
             self.session.filename = known.row.filename
@@ -127,17 +131,23 @@ class Run:
         self.session.sources[0].relink(url)
         self.standing.view = replace(self.standing.view, url=redact_url(url))
 
+    def expect(self, sha256: str) -> None:
+        """Have the file checked against a digest that somebody who joined knows; before it is published."""
+        self.request = replace(self.request, sha256=sha256)
+        self.session.request = replace(self.session.request, sha256=sha256)
+
     # -- running -------------------------------------------------------------------------------------------------------
 
-    async def run(self, *, in_line: Callable[[], None]) -> Result:
+    async def run(self, *, in_line: Callable[[], None], remember: Callable[[Run], Awaitable[None]]) -> Result:
         """Return the result; raises DownloadError subclasses. Cancelling it keeps everything received.
 
-        ``in_line`` is called once its place among those that wait for a slot is taken.
+        ``in_line`` is called once its place among those that wait for a slot is taken; ``remember`` is awaited when it
+        is taken over from another process.
         """
         self._in_line = in_line
         url = self.standing.view.url
         try:
-            return await self._to_the_end()
+            return await self._to_the_end(remember)
         except OperationPaused as error:
             raise DownloadPaused("the download was paused; what it has is kept", url=url) from error
         except OperationCancelled as error:
@@ -177,7 +187,7 @@ class Run:
                 await asyncio.wait({closing})
             raise
 
-    async def _to_the_end(self) -> Result:
+    async def _to_the_end(self, remember: Callable[[Run], Awaitable[None]]) -> Result:
         """Run it, or follow whoever does, until there is a result."""
         shared = self._shared
         while True:
@@ -196,8 +206,20 @@ class Run:
                 return self._result(published)
             result = await follow(shared.catalog, self.standing, self.control, shared.clock)
             if result is not None:
-                return result
-            self.take_up(await shared.catalog.known(self.download_id))
+                return await self._as_promised(result)
+            self.take_up(await shared.catalog.known(self.download_id, shared.supervisor.owner))
+            await remember(self)
+
+    async def _as_promised(self, result: Result) -> Result:
+        """Return another process's result if it is what was asked for here; that process may not know the digest."""
+        wanted = self.request.sha256
+        if wanted is None or result.sha256 == wanted:
+            return result
+        report = await verify_file(result.path, None, sha256=wanted)
+        if not report.ok:
+            url = self.standing.view.url
+            raise DigestMismatch(expected=wanted, actual=report.sha256, source="the caller", url=url)
+        return replace(result, sha256=wanted, verified_by="digest")
 
     def _new_session(self) -> Session:
         request = self.request

@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.command import Ended, environment, finish, run, start
+from tests.mounts import mounted, remount
 from tests.origin import Behaviour, Content, Origin
 
 MIB = 1 << 20
@@ -150,6 +152,19 @@ def test_a_folder_that_cannot_be_made_is_this_machines_fault(tmp_path: Path, ori
     (tmp_path / "file").write_text("")
     ended = get(origin.url("/small.bin"), "-d", "file/folder", cwd=tmp_path)
     assert (ended.code, ended.out) == (6, ""), ended
+    without_traceback(ended)
+
+
+def test_a_folder_that_cannot_be_written_is_this_machines_fault(tmp_path: Path, origin: Origin) -> None:
+    """A read-only disk: code 6, the folder and the reason in one line, nothing tried over and over."""
+    real = tmp_path / "real"
+    real.mkdir()
+    with mounted("none", tmp_path / "disk", "bind", source=str(real)) as disk:
+        remount(disk, "ro,bind")
+        ended = get(origin.url("/small.bin"), "-o", "disk/x.bin", cwd=tmp_path)
+    assert ended.code == 6, ended
+    assert "read-only" in ended.err
+    assert len(origin.requests) <= 2
     without_traceback(ended)
 
 
@@ -291,6 +306,28 @@ def test_a_fresh_link_saves_what_an_expired_one_left(tmp_path: Path, origin: Ori
     assert resumed.code == 0, resumed
     assert content.size == ended.last["bytes_received"] + resumed.last["bytes_received"]
     assert content.read(0, content.size) == (tmp_path / "x.bin").read_bytes()
+
+
+def test_all_that_failed_are_tried_again_with_one_command(tmp_path: Path, origin: Origin) -> None:
+    """Not with seven clicks for each (AriaNg#662): what is done stays done, what was cancelled stays cancelled."""
+    for name in "abc":
+        origin.put(f"/{name}", SMALL, Behaviour(status=404))
+    urls = [origin.url(f"/{name}") for name in "abc"]
+    assert get(*urls, origin.url("/small.bin"), cwd=tmp_path).code == 4
+    listed = run("status", "--state", "state.db", cwd=tmp_path)
+    assert "3 failed. Go on with: resumable retry --failed --state state.db" in listed.err
+    cancelled = next(view["download_id"] for view in views(tmp_path) if view["url"].endswith("/c"))
+    assert run("cancel", cancelled, "--state", "state.db", cwd=tmp_path).code == 0
+    for name in "abc":
+        origin.behave(f"/{name}", Behaviour())
+    again = run("retry", "--failed", "--state", "state.db", cwd=tmp_path)
+    assert (again.code, len(again.out.splitlines())) == (0, 2), again
+    assert [view["state"] for view in views(tmp_path)].count("complete") == 3
+
+
+def views(folder: Path) -> list[dict[str, Any]]:
+    """Return what ``status`` knows."""
+    return run("status", "--json", "--state", "state.db", cwd=folder).lines
 
 
 # -- afterwards --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ import pytest
 
 from recovery.states import State
 from resumable import (
+    DestinationError,
+    DigestMismatch,
     DownloadCancelled,
     DownloadElsewhere,
     DownloadError,
@@ -179,6 +181,68 @@ async def test_when_the_owner_is_killed_the_joiner_takes_over_at_once(rig: Rig, 
         assert time.monotonic() - killed < 8
     assert result.bytes_resumed > MIB
     assert whole(content()) == rig.file().read_bytes()
+
+
+@pytest.mark.parametrize("where", ["same process", "another process"])
+async def test_two_links_into_one_file_are_refused(where: str, rig: Rig, origin: Origin) -> None:
+    """Whoever asks for B must not be handed A; the same link signed anew is the same link."""
+    origin.put("/a", content(), SLOW)
+    origin.put("/b", content(seed=2))
+    async with rig.manager() as owner, rig.manager(on_event=None) as other:
+        handle = owner.start(origin.url("/a?id=1&X-Amz-Signature=1"), rig.file())
+        await received(handle, 1)
+        manager = owner if where == "same process" else other
+        for url in (origin.url("/b"), origin.url("/a?id=2")):
+            with pytest.raises(DestinationError, match=f"another link, .*resumable cancel {handle.download_id}"):
+                await manager.start(url, rig.file())
+        joined = manager.start(origin.url("/a?id=1&X-Amz-Signature=2"), rig.file())
+        origin.behave("/a", Behaviour())
+        assert (await joined).path == (await handle).path
+    assert whole(content()) == rig.file().read_bytes()
+
+
+@pytest.mark.parametrize("where", ["same process", "another process"])
+@pytest.mark.parametrize("right", [True, False], ids=["right", "wrong"])
+async def test_whoever_joins_gets_what_the_digest_promises(where: str, right: bool, rig: Rig, origin: Origin) -> None:
+    """Although the one that downloads it was not given any."""
+    origin.put("/f", content(), SLOW)
+    digest = content().sha256() if right else "0" * 64
+    async with rig.manager() as owner, rig.manager() as other:
+        handle = owner.start(origin.url("/f"), rig.file())
+        await received(handle, 1)
+        joined = (owner if where == "same process" else other).start(origin.url("/f"), rig.file(), sha256=digest)
+        if where == "another process":
+            await rig.until(EventName.WARNING)
+        origin.behave("/f", Behaviour())
+        if right:
+            assert ((await joined).sha256, (await joined).verified_by) == (digest, "digest")
+        else:
+            with pytest.raises(DigestMismatch):
+                await joined
+
+
+async def test_two_digests_for_one_file_are_refused(rig: Rig, origin: Origin) -> None:
+    """One of the two must be wrong; nobody guesses which."""
+    origin.put("/f", content(), SLOW)
+    async with rig.manager() as manager:
+        handle = manager.start(origin.url("/f"), rig.file(), sha256="1" * 64)
+        with pytest.raises(DestinationError, match="with another digest"):
+            manager.start(origin.url("/f"), rig.file(), sha256="2" * 64)
+        await handle.cancel()
+
+
+async def test_another_link_for_what_was_left_is_never_mixed(rig: Rig, origin: Origin) -> None:
+    """Same size, same ETag, same date, other content: servers make tags of size and time, so that happens."""
+    same = Behaviour(etag='"1000-5f3"', headers={"last-modified": "Tue, 01 Jul 2025 00:00:00 GMT"})
+    origin.put("/a", content(seed=1), replace(same, rate=MIB))
+    origin.put("/b", content(seed=2), same)
+    async with rig.manager() as manager:
+        handle = manager.start(origin.url("/a"), rig.file())
+        await received(handle, MIB)
+    async with rig.manager() as manager:
+        await manager.start(origin.url("/b"), rig.file())
+    assert whole(content(seed=2)) == rig.file().read_bytes()
+    assert rig.told(EventName.RESTARTED)[0].view.restarted
 
 
 async def test_a_worker_may_refuse_to_follow(rig: Rig, origin: Origin) -> None:
