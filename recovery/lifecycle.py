@@ -154,11 +154,13 @@ def recorded(row: Operation, generation: int, change: Change, owner: str | None 
     if origin is State.QUEUED and state not in TRANSITIONS[State.QUEUED]:
         origin = State.RUNNING
     row = _progressed(row, change.progress)
+    history = row.history if change.history is None else change.history
     free = state in _WITHOUT_LEASE or not change.keep_lease
     return evolve(
         row,
         state=transition(origin, state),
-        history=row.history if change.history is None else change.history,
+        history=history,
+        deadline_at=_deadline(row, history),
         deaths=0 if state is State.COMPLETE else row.deaths,
         error=change.error,
         next_at=change.next_at,
@@ -268,7 +270,13 @@ def _progressed(row: Operation, progress: tuple[int, int | None] | None) -> Oper
 
 
 def _without_verdict(row: Operation, *, state: State, history: History) -> Operation:
-    return evolve(row, state=state, history=history, **_NO_VERDICT)
+    deadline_at = _deadline(row, history)
+    return evolve(row, state=state, history=history, deadline_at=deadline_at, **_NO_VERDICT)
+
+
+def _deadline(row: Operation, history: History) -> float | None:
+    # It counts from the start of the budget, which a fresh one and time spent parked move on.
+    return None if row.deadline_at is None else row.deadline_at + history.started_at - row.history.started_at
 
 
 def _fields_of(verdict: Verdict) -> dict[str, Any]:

@@ -50,6 +50,8 @@ _CLEAN_UP_S = 5.0
 """Longest wait for an attempt that is paused or cancelled to put its things in order."""
 _LAST_WORDS_S = 0.6
 """The same when the program is being stopped: people press Ctrl-C again after a second."""
+_SOON_S = 2.5
+"""Looks at a gate that come sooner than this after the last one are not written down."""
 _STOP_S = 0.9
 """For all of that and the last write."""
 
@@ -184,9 +186,7 @@ class Run(Generic[T]):
             # A person who wants it tried now may knock at a closed gate, once.
             if until is None or self._urged:
                 break
-            wait_s = max(0.0, until - self._means.clock.time())
-            shut = HostGateOpen(self._admission.host or "", wait_s)
-            await self._wait(self._account.entry(State.WAITING, verdict=shut.recovery_hint, error=shut, wait_s=wait_s))
+            await self._rest(max(0.0, until - self._means.clock.time()))
         self._urged = False
         if self.book.operation.state is not State.RUNNING:
             await self._account.note(self._account.entry(State.RUNNING))
@@ -293,7 +293,21 @@ class Run(Generic[T]):
 
     async def _wait(self, entry: Entry) -> None:
         await self._settle_down(entry)
-        await self._waker.result(self._means.clock.sleep(SWITCHES.seconds(entry.wait_s or 0.0)), unless=self._must_wake)
+        await self._sleep(entry.wait_s or 0.0)
+
+    async def _rest(self, wait_s: float) -> None:
+        """Wait because the host's gate is shut."""
+        operation = self.book.operation
+        if operation.state is State.WAITING and operation.category is Category.GATE and wait_s < _SOON_S:
+            # The row says so already. Hundreds may be looking once a second; that must not be hundreds of writes.
+            self._admission.free_slot()
+            await self._sleep(wait_s)
+            return
+        shut = HostGateOpen(self._admission.host or "", wait_s)
+        await self._wait(self._account.entry(State.WAITING, verdict=shut.recovery_hint, error=shut, wait_s=wait_s))
+
+    async def _sleep(self, seconds: float) -> None:
+        await self._waker.result(self._means.clock.sleep(SWITCHES.seconds(seconds)), unless=self._must_wake)
         await self._heed()
         self._take_fresh_budget()
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from recovery.control import Attempt, Control
-from recovery.gate import GateSettings, Wait
+from recovery.gate import Admit, GateSettings, Wait
 from recovery.hostgates import MemoryGates
 from recovery.policy import RetryPolicy
 from recovery.slots import Slots
@@ -17,7 +17,8 @@ from recovery.supervisor import (
     OperationPaused,
     Supervisor,
 )
-from recovery.testing import FakeClock
+from recovery.taxonomy.network import CONNECTION
+from recovery.testing import FakeClock, MemoryJournal
 from recovery.verdict import Category
 from tests.supervising import (
     RESET,
@@ -156,3 +157,20 @@ async def test_a_slot_handed_to_one_that_turns_away_is_passed_on() -> None:
     assert slots.at_once
     with pytest.raises(ValueError, match="at least one"):
         Slots(0)
+
+
+async def test_looking_at_a_gate_again_and_again_writes_nothing(clock: FakeClock) -> None:
+    """While another one's probe is under way the gate is looked at once a second; the row says so once."""
+    journal, gates = MemoryJournal(clock=clock), MemoryGates(clock=clock, draw=lambda: 0.5)
+    for number in range(5):
+        await gates.failed("example.org", str(number), CONNECTION)
+    clock.jump(60)
+    assert await gates.admit("example.org", "the probe") == Admit(probe=True)
+    supervisor = Supervisor(journal, clock=clock, gates=gates)
+    task = asyncio.create_task(supervisor.run(spec(), Script("up"), host="example.org"))
+    await clock.until_sleeping(2)
+    await clock.advance(20)
+    assert [write for write in journal.writes if write != "renew"] == ["claim", "waiting"]
+    await gates.succeeded("example.org", "the probe")
+    await clock.advance(10)
+    assert await task == "up"

@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from typing import TypeVar
 
 import pytest
@@ -59,6 +60,13 @@ ENDINGS = (
     ValueError,
 )
 picks = st.integers(0, 11)
+
+
+def changes(old: Operation, new: Operation) -> str:
+    """Return what differs."""
+    names = (field.name for field in fields(Operation))
+    pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
+    return ", ".join(f"{name}: {before} -> {after}" for name, before, after in pairs if before != after)
 
 
 def chosen(some: list[T], pick: int) -> T:
@@ -120,7 +128,7 @@ class Machine(RuleBasedStateMachine):
             if row.history.attempts < old.history.attempts:
                 self.faults.append(f"{key}: attempts {old.history.attempts} -> {row.history.attempts}")
             if old.leased(now) and old.owner != writer:
-                self.faults.append(f"{key}: leased by {old.owner}, changed by {writer}: {old} -> {row}")
+                self.faults.append(f"{key}: leased by {old.owner}, changed by {writer}: {changes(old, row)}")
             same = row.owner is None or row.owner == old.owner or row.generation != old.generation
             if not same and old.state is not State.QUEUED:  # who was swept up may have its own lease back
                 self.faults.append(f"{key}: a new owner under an old generation")
