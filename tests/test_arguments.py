@@ -97,7 +97,6 @@ def test_templates_are_filled_in() -> None:
         ({"text": "x" * 3_000}, {LEFT_OUT: ["text"]}),
         ({}, {}),
     ],
-    ids=lambda value: str(value)[:40],
 )
 def test_what_is_stored_of_the_arguments(bound: dict[str, Any], expected: dict[str, Any] | None) -> None:
     """What JSON keeps, without secrets; the rest is named as left out."""

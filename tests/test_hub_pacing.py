@@ -105,7 +105,7 @@ ROOMS = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "rooms"), ROOMS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("asked", "rooms"), ROOMS)
 def test_rooms_are_checked(asked: object, rooms: set[str] | None) -> None:
     """A client names what there is to watch, and not without end."""
     assert checked_rooms(asked) == rooms

@@ -354,7 +354,7 @@ async def async_generator() -> Any:
         (int, "takes a function"),
         (3, "takes a function"),
     ],
-    ids=str,
+    ids=["classmethod", "staticmethod", "generator", "asynchronous generator", "class", "number"],
 )
 def test_what_cannot_be_called_again_is_refused(wrong: Any, words: str) -> None:
     """When it is decorated, with the remedy."""
