@@ -21,7 +21,7 @@ from recovery.records import OperationSpec
 from recovery.states import State
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = 10
+SHARED = 5
 """Operations that all want, and one gets."""
 
 
