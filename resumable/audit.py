@@ -16,7 +16,7 @@ from typing import Final
 from resumable.errors import DeviceError
 from resumable.model import Checkpoint
 from resumable.plan import ChunkGrid
-from resumable.ports import Digester, PartFile
+from resumable.ports import Digester, Readable
 from resumable.settling import until_done
 
 __all__ = ["Audited", "audit"]
@@ -37,7 +37,7 @@ class Audited:
 
 
 async def audit(
-    part: PartFile,
+    part: Readable,
     claims: Mapping[int, Checkpoint],
     *,
     chunk_size: int,
@@ -78,7 +78,7 @@ async def audit(
 
 
 class _Judge:
-    def __init__(self, part: PartFile, grid: ChunkGrid, threads: int) -> None:
+    def __init__(self, part: Readable, grid: ChunkGrid, threads: int) -> None:
         self._part = part
         self._grid = grid
         self._slots = asyncio.Semaphore(threads)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from resumable.completion import Published
 from resumable.errors import DestinationError, DigestMismatch, LengthUnverified
 from resumable.events import EventName
 from resumable.filename import name_from
@@ -16,6 +17,7 @@ from resumable.lengthless import CHUNK_SIZE, MOST_READS, Spooled, framed, spool
 from resumable.model import Checkpoint
 from resumable.plan import ChunkGrid, chunk_size_for
 from resumable.ports import Response
+from resumable.recognition import recognised
 from resumable.response import Accept
 from resumable.session import Adapters, Mode, Session
 from resumable.validators import has_validator
@@ -35,17 +37,22 @@ class Binding:
 
     # -- before the first answer -------------------------------------------------------------------------------------
 
-    async def load(self) -> None:
+    async def load(self) -> Published | None:
         """Take up what former runs left, once; what they claim is still to be audited.
+
+        Returns what a former process had published and did not live to record.
 
         Raises LocalError where the part file cannot be opened, or what is missing does not fit.
         """
         session = self._session
         if session.loaded:
-            return
+            return None
         saved = None
         if not session.request.options.restart:
             saved = await self._adapters.store.load(session.download_id)
+        published = None if saved is None else await recognised(session, self._adapters, saved)
+        if published is not None:
+            return published
         if session.dest is not None:
             await self._open_part(session.dest)
         length = saved.representation.complete_length if saved is not None else None
@@ -68,6 +75,7 @@ class Binding:
             kept = sum(session.kept.values())
             self._adapters.notify(EventName.RESUMED, f"a former run left {kept} bytes")
         session.loaded = True
+        return None
 
     async def _open_part(self, dest: Path) -> None:
         session = self._session

@@ -37,7 +37,9 @@ class Engine:
         session = self.session
         session.generation = generation
         try:
-            await self._binding.load()
+            published = await self._binding.load()
+            if published is not None:
+                return published
             if session.pending_restart is not None:
                 await self._binding.restart(session.pending_restart)
             return await self._from_any_source(progress)

@@ -15,7 +15,18 @@ from resumable.model import Checkpoint, Finished, Saved
 from resumable.ranges import Span
 from resumable.validators import Representation
 
-__all__ = ["CheckpointStore", "Clock", "Digester", "Fetch", "Hop", "PartFile", "Response", "Transport"]
+__all__ = [
+    "CheckpointStore",
+    "Clock",
+    "Digester",
+    "Fetch",
+    "FinishedFile",
+    "Hop",
+    "PartFile",
+    "Readable",
+    "Response",
+    "Transport",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +44,7 @@ class Fetch:
 
     url: str
     headers: Mapping[str, str]
-    """Sent to every hop: ``range``, ``if-range``, ``accept-encoding``."""
+    """Sent to every hop: ``range``, ``if-range``, ``accept-encoding``, ``cache-control``."""
     private_headers: Mapping[str, str]
     """The caller's headers: sent only to ``private_origin``, never to another origin (scheme, host, port)."""
     private_origin: str
@@ -85,6 +96,20 @@ class Transport(Protocol):
 
         Entering raises ConnectFailed, Stalled (no head in time), RedirectRefused, or ProtocolFault(UNREADABLE).
         """
+
+
+class Readable(Protocol):
+    """An open file whose bytes can be hashed."""
+
+    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+        """Feed up to ``length`` bytes to ``digest`` off the event loop; return how many there were."""
+
+
+class FinishedFile(Readable, Protocol):
+    """A file under its final name."""
+
+    async def close(self) -> None:
+        """Release the descriptor."""
 
 
 class PartFile(Protocol):

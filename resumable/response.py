@@ -129,9 +129,10 @@ def request_headers(expected: Expected) -> dict[str, str]:
     """Return the headers, names in lower case, that ask for ``expected``.
 
     ``If-Range`` goes only with ``Range`` and holds only what RFC 9110 13.1.5 allows. It is sent at offset 0 too: a
-    damaged chunk there is fetched again and must be of the same representation.
+    damaged chunk there is fetched again and must be of the same representation. Nobody on the way is to compress or
+    shrink anything: ranges address the bytes as they are stored (RFC 9110 12.5.3, RFC 9111 5.2.1.6).
     """
-    headers = {"accept-encoding": "identity"}
+    headers = {"accept-encoding": "identity", "cache-control": "no-transform"}
     if expected.ranged:
         headers["range"] = range_header(expected.start, expected.stop)
         condition = None if expected.representation is None else if_range_value(expected.representation)

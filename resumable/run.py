@@ -42,12 +42,13 @@ from resumable.errors import (
 )
 from resumable.events import EventName
 from resumable.filename import numbered
+from resumable.finished import FinishedFile
 from resumable.hashing import FollowBehind
 from resumable.joining import follow
 from resumable.merging import Known
 from resumable.model import Checkpoint, DownloadRequest, Result
 from resumable.partfile import DiskPartFile
-from resumable.ports import PartFile, Transport
+from resumable.ports import Readable, Transport
 from resumable.redact import redact_url
 from resumable.rows import DownloadRow
 from resumable.session import Adapters, Audited, Session
@@ -337,6 +338,7 @@ class Run:
             store=shared.store,
             clock=shared.clock,
             open_part=DiskPartFile.open,
+            open_finished=FinishedFile.open,
             audit=_audit,
             follow=FollowBehind,
             choose_name=self._choose_name,
@@ -350,7 +352,7 @@ class Run:
 
 
 def _audit(
-    part: PartFile, claims: Mapping[int, Checkpoint], chunk_size: int, complete_length: int
+    part: Readable, claims: Mapping[int, Checkpoint], chunk_size: int, complete_length: int
 ) -> AsyncIterator[Audited]:
     return audit(part, claims, chunk_size=chunk_size, complete_length=complete_length)
 

@@ -18,7 +18,7 @@ from typing import Protocol
 from resumable.events import EventName
 from resumable.ledger import Ledger
 from resumable.model import Checkpoint, DownloadRequest
-from resumable.ports import CheckpointStore, Clock, Digester, PartFile, Transport
+from resumable.ports import CheckpointStore, Clock, Digester, FinishedFile, PartFile, Readable, Transport
 from resumable.source import Source
 from resumable.validators import Representation
 
@@ -63,7 +63,7 @@ class Adapters:
     store: CheckpointStore
     clock: Clock
     open_part: Callable[[Path], Awaitable[PartFile]]
-    audit: Callable[[PartFile, Mapping[int, Checkpoint], int, int], AsyncIterator[Audited]]
+    audit: Callable[[Readable, Mapping[int, Checkpoint], int, int], AsyncIterator[Audited]]
     follow: Callable[[PartFile], WholeDigest]
     choose_name: Callable[[str], Awaitable[str]]
     """Turns the name the answer suggests into the one to use (never an existing file's)."""
@@ -71,6 +71,8 @@ class Adapters:
     """Awaited with the size of every block; sleeps to keep a rate limit."""
     notify: Callable[[EventName, str], None]
     """Told what happened, in words; synchronous and never raises."""
+    open_finished: Callable[[Path, int], Awaitable[FinishedFile | None]] | None = None
+    """Opens a file of exactly so many bytes under its final name; without it no publication is recognised."""
 
 
 class Mode(StrEnum):

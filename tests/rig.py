@@ -85,6 +85,7 @@ class Rig:
                 choose_name=self._name,
                 throttle=None,
                 notify=lambda name, message: self.told.append((name, message)),
+                open_finished=self.folder.open_finished,
             ),
         )
 

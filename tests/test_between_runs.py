@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.command import Ended, run
+from tests.command import Ended, environment, run
 from tests.hostile import (
     CHUNK,
+    CONTENT,
     MIB,
     OTHER,
     OTHER_SHA,
@@ -179,3 +182,28 @@ def test_the_state_file_is_lost(origin: Origin, tmp_path: Path) -> None:
     assert right(tmp_path)
     assert ended.last["bytes_resumed"] > 4 * MIB
     assert ended.last["bytes_resumed"] + ended.last["bytes_received"] == SIZE
+
+
+DIES = """
+import os, sys
+from resumable.checkpoints import SqliteCheckpoints
+async def die(*_): os._exit(77)
+SqliteCheckpoints.finish = die
+from resumable.__main__ import main
+main()
+"""
+
+
+def test_it_died_between_the_final_name_and_its_receipt(origin: Origin, tmp_path: Path) -> None:
+    """The next run finds the file by its chunks, and fetches not a byte."""
+    origin.put("/file.bin", CONTENT, Behaviour(rate=20 * MIB))
+    died = subprocess.run(
+        [sys.executable, "-c", DIES, *arguments(origin)], cwd=tmp_path, env=environment(), timeout=60, check=False
+    )
+    assert (died.returncode, right(tmp_path)) == (77, True)
+    origin.clear()
+    ended = get(origin, tmp_path)
+    assert ended.code == 0, ended
+    assert right(tmp_path)
+    assert origin.body_bytes_sent() == 0
+    assert not (tmp_path / "out.bin.part").exists()

@@ -1,0 +1,76 @@
+"""A finished file, open for reading: what a publication is recognised by when nobody lived to record it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from resumable.disk_errors import local_error
+from resumable.hops import Hops
+from resumable.ports import Digester
+
+__all__ = ["FinishedFile"]
+
+_READ_SIZE: Final = 512 * 1024
+_SPAN_PER_HOP: Final = 16 << 20
+
+
+class FinishedFile:
+    """An open regular file. Reads are thread hops; ``close`` waits for them."""
+
+    def __init__(self, path: Path, fd: int, hops: Hops) -> None:
+        """Own ``fd``."""
+        self.path = path
+        self._fd = fd
+        self._hops = hops
+
+    @classmethod
+    async def open(cls, path: Path, length: int) -> FinishedFile | None:
+        """Open the file at ``path``; None where there is no regular file of exactly ``length`` bytes to be read."""
+        hops = Hops()
+
+        def work() -> FinishedFile | None:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            except OSError:
+                return None
+            found = os.fstat(fd)
+            if stat.S_ISREG(found.st_mode) and found.st_size == length:
+                return cls(path, fd, hops)
+            os.close(fd)
+            return None
+
+        return await hops.run(work, undo=_give_back)
+
+    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+        """Feed up to ``length`` bytes from ``offset`` to ``digest``; return how many there were. Raises DeviceError."""
+        done = 0
+        while done < length:
+            wanted = min(length - done, _SPAN_PER_HOP)
+            count = await self._hops.run(partial(self._hash, offset + done, wanted, digest))
+            done += count
+            if count < wanted:
+                break
+        return done
+
+    def _hash(self, offset: int, length: int, digest: Digester) -> int:
+        done = 0
+        try:
+            while done < length and (block := os.pread(self._fd, min(_READ_SIZE, length - done), offset + done)):
+                digest.update(block)
+                done += len(block)
+        except OSError as error:
+            raise local_error(error, self.path) from error
+        return done
+
+    async def close(self) -> None:
+        """Give the descriptor back."""
+        await self._hops.finish(partial(os.close, self._fd))
+
+
+def _give_back(opened: FinishedFile | None) -> None:
+    if opened is not None:
+        os.close(opened._fd)  # noqa: SLF001  # opened for a caller who was cancelled meanwhile
