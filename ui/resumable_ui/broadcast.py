@@ -17,6 +17,7 @@ from resumable_ui.sockets import Sockets, event_message
 from resumable_ui.wire import VERSION, operation_wire
 
 TICK_S: Final = 0.1
+SOON_S: Final = 0.005
 REAP_EVERY: Final = 10
 """Ticks between looks for connections that never said who they are."""
 
@@ -42,6 +43,7 @@ class Broadcaster:
         self._legacy_progress = legacy_progress
         self._feed = Feed()
         self._flushing = False
+        self._soon: asyncio.TimerHandle | None = None
         self._dropping: set[asyncio.Task[None]] = set()
 
     # -- news ----------------------------------------------------------------------------------------------------------
@@ -123,6 +125,15 @@ class Broadcaster:
 
     def flush(self) -> None:
         """Send what is due now rather than at the next tick."""
+        self._flush(urgent_only=False)
+
+    def flush_soon(self) -> None:
+        """Send what is due in a moment, together with what comes until then."""
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(SOON_S, self._flush_soon)
+
+    def _flush_soon(self) -> None:
+        self._soon = None
         self._flush(urgent_only=False)
 
     def _flush_urgent(self) -> None:

@@ -234,8 +234,9 @@ class Hub:
     def hint(self, view: DownloadView) -> None:
         """Take what somebody says of a download, if that is the process that runs it by the state file."""
         known = self._board.view(view.download_id)
-        if known is not None and view.owner and view.owner == known.owner:
-            self.show(view)
+        if known is not None and view.owner and view.owner == known.owner and self._broadcaster is not None:
+            self._broadcaster.show(view)
+            self._broadcaster.flush_soon()
 
     @property
     def clients(self) -> list[Client]:
