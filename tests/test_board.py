@@ -45,6 +45,8 @@ DIFFERENCES: list[tuple[dict[str, Any], Change]] = [
     ({"bytes_done": 200}, Change.PROGRESS),
     ({"speed": 5.0}, Change.PROGRESS),
     ({"bytes_received": 7}, Change.PROGRESS),
+    ({"breaks": (7,)}, Change.STATE),
+    ({"warnings": ("odd",)}, Change.STATE),
     ({"state": State.WAITING}, Change.STATE),
     ({"attempt": 2}, Change.STATE),
     ({"retry_at": 8.0}, Change.STATE),
@@ -113,6 +115,26 @@ def test_progress_has_the_shape_that_front_ends_listen_for() -> None:
     assert (progress["current"], progress["total"]) == (100, 1000)
     assert {**progress, **download_wire(VIEW, rev=made.rev("d1"))} == progress
     assert made.progress("nothing") is None
+    assert made.progress_json("nothing") is None
+
+
+def test_the_fast_json_says_the_same() -> None:
+    """Whatever changed last, and however often it is asked for."""
+    view = replace(VIEW, error=ErrorView(code="c", category="x", message='"quoted"\n'), filename="é \u2028.bin")
+    made = board(view)
+    for changes in (
+        {},
+        {"bytes_done": 200, "speed": float("inf")},
+        {"bytes_done": 300, "elapsed": 2.5},
+        {"state": State.COMPLETE, "bytes_done": 1000, "error": None},
+        {"project_id": "q", "warnings": ("w",)},
+    ):
+        view = replace(view, **changes)  # type: ignore[arg-type]
+        made.offer(view)
+        for _ in range(2):
+            text = made.progress_json("d1")
+            assert text is not None
+            assert json.loads(text) == made.progress("d1")
 
 
 def test_a_snapshot_holds_what_its_rooms_watch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -189,6 +190,30 @@ async def test_a_relay_sends_the_newest_ten_times_a_second(redis: ValkeyServer) 
         heard.append(message["data"])
     assert len(heard) <= 8
     assert b'"bytes_done": 999' in heard[-2] or b'"bytes_done":999' in heard[-2]
+    await relay.close()
+    await pubsub.aclose()
+    await connection.aclose()
+
+
+async def test_news_that_come_while_others_are_sent_are_sent_too(redis: ValkeyServer) -> None:
+    """Of many downloads at once: the newest of each arrives, and the relay goes on."""
+    import redis.asyncio as client_library
+
+    connection: Any = client_library.Redis.from_url(url_of(redis))
+    pubsub = connection.pubsub(ignore_subscribe_messages=True)
+    await pubsub.subscribe("resumable")
+    await pubsub.get_message(timeout=1)
+    relay = RedisRelay(url_of(redis))
+    for n in range(1, 201):
+        for name in range(20):
+            relay(event(DownloadView(download_id=f"d{name}", state=State.RUNNING, rev=n, bytes_done=n)))
+        await asyncio.sleep(0.002)
+    newest: dict[str, int] = {}
+    while len(newest) < 20 or min(newest.values()) < 200:
+        message = await pubsub.get_message(timeout=3)
+        assert message is not None, newest
+        (view,) = json.loads(message["data"])["data"]
+        newest[view["download_id"]] = view["bytes_done"]
     await relay.close()
     await pubsub.aclose()
     await connection.aclose()

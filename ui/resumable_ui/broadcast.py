@@ -165,9 +165,9 @@ class Broadcaster:
     def _items(self, ids: Iterable[str]) -> list[tuple[str, str, str]]:
         items = []
         for name in ids:
-            item = self.board.progress(name)
-            if item is not None:
-                items.append((name, item["project_id"], _dump(item)))
+            item, view = self.board.progress_json(name), self.board.view(name)
+            if item is not None and view is not None:
+                items.append((name, view.project_id, item))
         return items
 
     def _single(self, item: tuple[str, str, str]) -> str:

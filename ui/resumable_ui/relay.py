@@ -71,7 +71,9 @@ class RedisRelay:
             self._news.clear()
             names = self._feed.take(loop.time())
             for name in names:
-                await self._manager.emit(EVENT, self._newest.pop(name).to_wire())
+                view = self._newest.pop(name, None)
+                if view is not None:  # else it went out as the newest of a moment ago
+                    await self._manager.emit(EVENT, view.to_wire())
             if not self._feed.idle:
                 await asyncio.sleep(0.02)
                 self._news.set()

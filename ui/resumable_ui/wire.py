@@ -55,37 +55,40 @@ STRATEGY: Final[Mapping[State, str]] = {
 
 _UNDER_WAY: Final = frozenset({State.RUNNING, State.VERIFYING})
 
-_PLAIN: Final = (
+_MOVING: Final = (
+    "bytes_done",
+    "bytes_received",
+    "speed",
+    "eta",
+    "elapsed",
+    "updated_at",
+)
+"""What moves while nothing happens; all else of a view stands still between two changes of state."""
+_STANDING: Final = (
     "download_id",
     "project_id",
     "url",
     "dest",
     "filename",
-    "bytes_done",
     "bytes_total",
     "bytes_resumed",
-    "bytes_received",
     "attempt",
     "max_attempts",
     "no_progress",
     "max_no_progress",
     "retry_at",
     "retry_delay",
-    "speed",
-    "eta",
     "can_resume",
     "restarted",
     "verified_by",
     "sha256",
     "owner",
     "stale",
-    "rev",
     "created_at",
-    "updated_at",
-    "elapsed",
     "attempts",
 )
-_plain_of = attrgetter(*_PLAIN)
+_moving_of = attrgetter(*_MOVING)
+_standing_of = attrgetter(*_STANDING)
 
 
 def download_wire(view: DownloadView, *, rev: int | None = None) -> dict[str, Any]:
@@ -94,7 +97,29 @@ def download_wire(view: DownloadView, *, rev: int | None = None) -> dict[str, An
 
     A number that JSON does not have (a speed of ``inf``) is null.
     """
-    wire = dict(zip(_PLAIN, _plain_of(view), strict=True))
+    return {**standing_wire(view), **moving_wire(view), "rev": view.rev if rev is None else rev}
+
+
+def moving_wire(view: DownloadView) -> dict[str, Any]:
+    """Return the fields of a ``Download`` that change with every progress event."""
+    return {name: finite(value) for name, value in zip(_MOVING, _moving_of(view), strict=True)}
+
+
+def moving_json(view: DownloadView) -> str:
+    """Return ``moving_wire`` as JSON without braces: it is made two thousand times a second."""
+    return (
+        f'"bytes_done":{view.bytes_done},"bytes_received":{view.bytes_received},"speed":{_number(view.speed)},'
+        f'"eta":{_number(view.eta)},"elapsed":{_number(view.elapsed)},"updated_at":{_number(view.updated_at)}'
+    )
+
+
+def _number(value: float | None) -> str:
+    return "null" if value is None or not math.isfinite(value) else repr(value)
+
+
+def standing_wire(view: DownloadView) -> dict[str, Any]:
+    """Return the other fields, but for ``rev``."""
+    wire = dict(zip(_STANDING, _standing_of(view), strict=True))
     error = view.error
     wire["state"] = view.state.value
     wire["breaks"] = list(view.breaks)
@@ -111,13 +136,13 @@ def download_wire(view: DownloadView, *, rev: int | None = None) -> dict[str, An
     wire["status"] = STATUS[view.state]
     wire["resumable"] = view.can_resume
     wire["episode"] = episode_of(view)
-    if rev is not None:
-        wire["rev"] = rev
-    for name in ("speed", "eta", "retry_at", "retry_delay"):
-        value = wire[name]
-        if value is not None and not math.isfinite(value):
-            wire[name] = None
+    wire["retry_at"], wire["retry_delay"] = finite(view.retry_at), finite(view.retry_delay)
     return wire
+
+
+def finite(value: Any) -> Any:
+    """Return null for a number that JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def episode_of(view: DownloadView) -> int:
