@@ -19,6 +19,7 @@ from typing import Any
 
 from recovery.clock import SystemClock
 from recovery.journal import OperationSpec
+from recovery.owner import new_owner
 from recovery.states import State
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.manager import DownloadManager
@@ -28,11 +29,13 @@ from resumable.standing import Standing
 SIZE = 10_000_000_000
 
 
-async def begin(manager: DownloadManager, number: int, told: Callable[[Standing, Any], None]) -> tuple[Standing, int]:
+async def begin(
+    manager: DownloadManager, owner: str, number: int, told: Callable[[Standing, Any], None]
+) -> tuple[Standing, int]:
     """Enter one download into the state file as running here; return it and its generation."""
-    name, owner = f"bench{number:06}", manager._supervisor.owner  # noqa: SLF001 - as a manager does, without a network
+    name = f"bench{number:06}"
     now = time.time()
-    await manager._store.put(  # noqa: SLF001
+    await manager._store.put(  # noqa: SLF001 - as a manager does, without a network
         DownloadRow(
             download_id=name,
             directory="/data/models",
@@ -81,7 +84,8 @@ async def run(given: argparse.Namespace) -> None:
             relay(event)
 
     async with DownloadManager(state=Path(given.state), on_event=hear) as manager:
-        begun = [await begin(manager, number, manager._told) for number in range(given.count)]  # noqa: SLF001
+        owner = new_owner()
+        begun = [await begin(manager, owner, number, manager._told) for number in range(given.count)]  # noqa: SLF001
         print("ready", flush=True)
         gone = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
         turn = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from recovery.database import Database
 from recovery.journal import Journal, Operation
 from recovery.owner import surely_dead
 from recovery.rows import operations, read_operation
+from recovery.schema import file_identity
 from recovery.states import ACTIVE, TERMINAL, State
 from resumable.errors import DownloadError
 from resumable.events import DownloadView
@@ -21,7 +22,7 @@ from resumable.merging import Known, interrupted, merged, silent_at
 from resumable.rows import DownloadRow, FileRow, claimed_bytes, downloads, read_download, read_file
 from resumable.viewrows import ViewRow, newest_seq, read_view, views, written_since
 
-__all__ = ["Catalog", "Cursor", "Entry"]
+__all__ = ["Catalog", "Changes", "Cursor", "Entry", "moved"]
 
 _KIND: Final = "download"
 _SETTLE_S: Final = 5.0
@@ -53,6 +54,20 @@ class Cursor:
     rev: int = 0
     seq: int = 0
     count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one look at the database found new."""
+
+    cursor: Cursor
+    """How far the database is now."""
+    ids: set[str] | None
+    """Downloads to read again; None: all of them."""
+    moved: Mapping[str, ViewRow]
+    """Views of others whose operation has not changed: their numbers moved, and that is all."""
+    dead: set[str]
+    """Of the owners asked about, those known to be dead."""
 
 
 class Catalog:
@@ -99,25 +114,26 @@ class Catalog:
             raise LookupError(f"{id_or_prefix!r} fits {len(found)} downloads; give more of the id")
         return found[0]
 
-    async def changed_ids(self, since: Cursor, owners: Collection[str]) -> tuple[Cursor, set[str] | None, set[str]]:
-        """Return how far the database is now, the downloads that were written since (None: look at all of them), and
-        those of ``owners`` that are known to be dead. A handful of index look-ups when nothing has changed.
+    async def changes(self, since: Cursor, owners: Collection[str]) -> Changes:
+        """Return what was written since, and which of ``owners`` are dead. A handful of index look-ups when nothing has
+        changed.
         """
-        identity = await self._journal.identity()
 
-        def read(conn: sqlite3.Connection) -> tuple[Cursor, set[str] | None, set[str]]:
+        def read(conn: sqlite3.Connection) -> Changes:
             dead = {owner for owner in owners if surely_dead(owner)}
+            identity = file_identity(conn)
             (rev,) = conn.execute("SELECT max(rev) FROM operations").fetchone()
             (count,) = conn.execute("SELECT count(*) FROM downloads").fetchone()
             cursor = Cursor(identity, int(rev or 0), newest_seq(conn), int(count))
             if cursor == since:
-                return cursor, set(), dead
+                return Changes(cursor, set(), {}, dead)
             if cursor.identity != since.identity or cursor.rev < since.rev:
-                return cursor, None, dead  # the file was begun anew
-            changed = conn.execute(
-                "SELECT operation_id FROM operations WHERE rev > ? AND kind = ?", (since.rev, _KIND)
-            ).fetchall()
-            return cursor, written_since(conn, since.seq) | {row[0] for row in changed}, dead
+                return Changes(cursor, None, {}, dead)  # the file was begun anew
+            query = "SELECT operation_id FROM operations WHERE rev > ? AND kind = ?"
+            ids = {row[0] for row in conn.execute(query, (since.rev, _KIND))}
+            written = written_since(conn, since.seq)
+            moved = {name: seen for name, seen in written.items() if seen is not None and name not in ids}
+            return Changes(cursor, ids | (written.keys() - moved.keys()), moved, dead)
 
         return await self._database.read(read)
 
@@ -184,6 +200,12 @@ class Catalog:
             if op.state in TERMINAL and op.updated_at < horizon
         ]
         return await self._journal.forget(old)
+
+
+def moved(known: Entry, seen: ViewRow, now: float) -> Entry:
+    """Return the entry of a download of which the view alone was written since ``known``; ``now`` is epoch seconds."""
+    view = merged(known.operation, known.row, seen, receipt=None, claimed=0, now=now)
+    return Entry(operation=known.operation, row=known.row, view=view, silent_at=silent_at(known.operation, seen))
 
 
 def _all(conn: sqlite3.Connection, now: float) -> Iterator[Entry]:

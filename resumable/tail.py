@@ -12,12 +12,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from recovery.clock import Clock
 from recovery.states import State
-from resumable.catalog import Catalog, Cursor, Entry
+from resumable.catalog import Catalog, Cursor, Entry, moved
 from resumable.events import DownloadView
 
 __all__ = ["News", "Tail"]
@@ -43,9 +43,8 @@ class Tail:
         self._live = live
         self._cursor = Cursor()
         self._revs: dict[str, int] = {}
-        self._silent_at: dict[str, float] = {}
-        self._owners: dict[str, str] = {}
-        """Of what is under way: their death is noticed at once on this machine."""
+        self._watched: dict[str, Entry] = {}
+        """What is under way somewhere: its owner's silence or death is noticed, its numbers are followed cheaply."""
         self._hidden = 0
         """Rows that make no view: damaged, or of a download that is just being begun."""
 
@@ -56,34 +55,38 @@ class Tail:
         process has gone silent is told as changed (``stale``) when that is noticed, although nobody wrote anything.
         Views come with ``rev`` ever growing; one that is told again with the same ``rev`` is left out.
         """
-        cursor, ids, dead = await self._catalog.changed_ids(self._cursor, set(self._owners.values()))
-        if ids is None or cursor.count != self._hidden + len(self._revs | dict.fromkeys(ids, 0)):
+        found = await self._catalog.changes(self._cursor, {entry.view.owner for entry in self._watched.values()})
+        cursor, ids = found.cursor, found.ids
+        if ids is None or cursor.count != self._hidden + len(self._revs | dict.fromkeys(ids | found.moved.keys(), 0)):
             entries = await self._catalog.entries()
             gone = tuple(self._revs.keys() - {entry.view.download_id for entry in entries})
             self._hidden = cursor.count - len(entries)
         else:
             now = self._clock.time()
-            ids |= {download_id for download_id, at in self._silent_at.items() if at <= now}
-            ids |= {download_id for download_id, owner in self._owners.items() if owner in dead}
+            ids |= {download_id for download_id, entry in self._watched.items() if _due(entry, now, found.dead)}
+            ids |= found.moved.keys() - self._watched.keys()
             entries = await self._catalog.entries(ids) if ids else []
+            # Ten a second for each download that runs somewhere: what has not changed is not read again.
+            entries += [moved(self._watched[name], seen, now) for name, seen in found.moved.items() if name not in ids]
             gone = ()
         self._cursor = cursor
         for download_id in gone:
-            for known in (self._revs, self._silent_at, self._owners):
-                known.pop(download_id, None)
+            self._revs.pop(download_id)
+            self._watched.pop(download_id, None)
         return News(tuple(view for view in map(self._noted, entries) if view is not None), gone)
 
     def _noted(self, entry: Entry) -> DownloadView | None:
         view = self._live(entry.view)
         download_id = view.download_id
-        watched = entry.silent_at is not None or view.state is State.QUEUED
-        for known in (self._silent_at, self._owners):
-            known.pop(download_id, None)
-        if watched and not view.stale:
-            self._owners[download_id] = view.owner
-            if entry.silent_at is not None:
-                self._silent_at[download_id] = entry.silent_at
+        if (entry.silent_at is not None or view.state is State.QUEUED) and not view.stale:
+            self._watched[download_id] = entry
+        else:
+            self._watched.pop(download_id, None)
         if self._revs.get(download_id) == view.rev:
             return None
         self._revs[download_id] = view.rev
         return view
+
+
+def _due(entry: Entry, now: float, dead: Collection[str]) -> bool:
+    return entry.view.owner in dead or (entry.silent_at is not None and entry.silent_at <= now)

@@ -68,9 +68,10 @@ def views(conn: sqlite3.Connection) -> Iterator[ViewRow]:
     yield from _rows(conn.execute(f"SELECT {_COLUMNS} FROM download_views"))  # noqa: S608
 
 
-def written_since(conn: sqlite3.Connection, seq: int) -> set[str]:
-    """Return the ids of the downloads whose views were written after ``seq``."""
-    return {row[0] for row in conn.execute("SELECT download_id FROM download_views WHERE seq > ?", (seq,))}
+def written_since(conn: sqlite3.Connection, seq: int) -> dict[str, ViewRow | None]:
+    """Return the views that were written after ``seq``, by id; None for one that is not intact."""
+    query = f"SELECT {_COLUMNS} FROM download_views WHERE seq > ?"  # noqa: S608
+    return {cells[0]: next(_rows([cells]), None) for cells in conn.execute(query, (seq,))}
 
 
 def _rows(found: Iterable[Sequence[Any]]) -> Iterator[ViewRow]:
