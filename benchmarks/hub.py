@@ -128,6 +128,8 @@ async def listen(url: str, seconds: float, *, look: bool) -> Seen:
             except TimeoutError:
                 break
             now = time.time()
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                break
             if message.data == "2":
                 await raw.send_str("3")
                 continue

@@ -127,7 +127,7 @@ class Served:
     def flush(self) -> None:
         """Send progress now rather than at its turn."""
         assert self.hub._broadcaster is not None
-        self.hub._broadcaster._feed._sent_at.clear()
+        self.hub._broadcaster._feed._next_at.clear()
         self.hub._broadcaster._flush(urgent_only=False)
 
     def backlog(self, client: Client) -> tuple[int, int]:

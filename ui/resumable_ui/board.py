@@ -7,7 +7,7 @@ download's ``rev`` grows with every change the hub shows, and over restarts too:
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from operator import attrgetter
@@ -140,7 +140,7 @@ class Board:
     # -- giving out ----------------------------------------------------------------------------------------------------
 
     @property
-    def ids(self) -> Collection[str]:
+    def ids(self) -> KeysView[str]:
         """The ids of the downloads known."""
         return self._shown.keys()
 

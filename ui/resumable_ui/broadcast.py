@@ -135,6 +135,9 @@ class Broadcaster:
     def _flush_soon(self) -> None:
         self._soon = None
         self._flush(urgent_only=False)
+        due_s = self._feed.due_in(asyncio.get_running_loop().time())
+        if due_s is not None and due_s < TICK_S:
+            self._soon = asyncio.get_running_loop().call_later(max(SOON_S, due_s), self._flush_soon)
 
     def _flush_urgent(self) -> None:
         self._flushing = False

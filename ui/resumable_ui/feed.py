@@ -6,6 +6,8 @@ from typing import Final
 
 MAX_HZ: Final = 10.0
 """Progress of one download, a second."""
+EARLY: Final = 0.3
+"""Share of the interval by which one may come early: clocks and loops are not exact."""
 
 
 class Feed:
@@ -15,7 +17,8 @@ class Feed:
         """Begin empty."""
         self._interval_s = 1.0 / max_hz
         self._waiting: dict[str, bool] = {}
-        self._sent_at: dict[str, float] = {}
+        self._next_at: dict[str, float] = {}
+        """When progress of a key may be sent again, were it sent at its exact rate."""
 
     def put(self, key: str, *, urgent: bool) -> None:
         """Note news of ``key``; they replace what was to be sent of it, and stay urgent once they are."""
@@ -24,19 +27,28 @@ class Feed:
     def forget(self, key: str) -> None:
         """Drop a key."""
         self._waiting.pop(key, None)
-        self._sent_at.pop(key, None)
+        self._next_at.pop(key, None)
 
     def take(self, now: float, *, urgent_only: bool = False) -> list[str]:
         """Return the keys to send at ``now`` (monotonic seconds), oldest news first; they are not returned again."""
+        early = now + self._interval_s * EARLY
         taken = [
             key
             for key, urgent in self._waiting.items()
-            if urgent or (not urgent_only and now - self._sent_at.get(key, float("-inf")) >= self._interval_s * 0.95)
+            if urgent or (not urgent_only and self._next_at.get(key, now) <= early)
         ]
         for key in taken:
             del self._waiting[key]
-            self._sent_at[key] = now
+            # A little early now is a little later the next time: the rate over time is kept.
+            self._next_at[key] = min(max(self._next_at.get(key, now), now), early) + self._interval_s
         return taken
+
+    def due_in(self, now: float) -> float | None:
+        """Return the seconds until the first waiting key may be sent; None where none waits."""
+        if not self._waiting:
+            return None
+        early = self._interval_s * EARLY
+        return max(0.0, min(self._next_at.get(key, now) for key in self._waiting) - early - now)
 
     @property
     def idle(self) -> bool:

@@ -1,4 +1,4 @@
-"""What other processes do, read from the state file they share: looked at ten times a second, off the event loop.
+"""What other processes do, read from the state file they share: looked at ten times a second or more, off the loop.
 
 A look that finds nothing new costs a few index look-ups. SQLite is the truth; whatever else may bring news sooner (this
 process's own events, Redis) only saves time.
@@ -16,8 +16,11 @@ from resumable_ui.broadcast import Broadcaster
 if TYPE_CHECKING:
     from resumable.manager import DownloadManager
 
-LOOK_S: Final = 0.08
-GATES_EVERY: Final = 6
+LOOK_S: Final = 0.1
+LOOK_WHILE_MOVING_S: Final = 0.05
+"""While somebody watches what other processes do: what is late here comes on top of what their own writing costs."""
+LOOK_UNWATCHED_S: Final = 0.25
+GATES_EVERY: Final = 8
 """Looks between two at the host gates, which change seldom."""
 MOST_ROWS: Final = 1_000
 
@@ -29,12 +32,19 @@ class Lookout:
 
     def __init__(self, manager: DownloadManager, broadcaster: Broadcaster) -> None:
         """Nothing is read yet."""
+        self._manager = manager
         self._journal = manager.journal
         self._tail = manager.tail()
         self._broadcaster = broadcaster
         self._identity = ""
         self._rev = 0
         self._looks = 0
+        self._moving = False
+        """Whether the last look found news of another process."""
+        self._stored: set[str] = set()
+        """Downloads that were in the state file at the last look."""
+        self._missing: set[str] = set()
+        """Downloads that have ended here and were not in it."""
 
     async def load(self) -> None:
         """Read everything once, before the first client comes."""
@@ -45,12 +55,13 @@ class Lookout:
             board.offer_operation(operation)
         board.offer_gates(await self._journal.gates())
         for view in (await self._tail.news()).changed:
+            self._stored.add(view.download_id)
             board.offer(view)
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._pause_s())
             try:
                 await self.look()
             except DatabaseClosed:
@@ -59,20 +70,40 @@ class Lookout:
                 _log.exception("looking at the state file failed")
                 await asyncio.sleep(1.0)
 
+    def _pause_s(self) -> float:
+        if not self._broadcaster.clients:
+            return LOOK_UNWATCHED_S
+        return LOOK_WHILE_MOVING_S if self._moving else LOOK_S
+
     async def look(self) -> None:
         """Read what is new and show it."""
         broadcaster = self._broadcaster
         news = await self._tail.news()
+        self._moving = any(self._manager.handle(view.download_id) is None for view in news.changed)
         for view in news.changed:
+            self._stored.add(view.download_id)
             broadcaster.show(view)
         for name in news.forgotten:
+            self._stored.discard(name)
             broadcaster.removed(name, "forgotten")
         await self._operations()
         self._looks += 1
         if self._looks % GATES_EVERY == 0:
             for host in broadcaster.board.offer_gates(await self._journal.gates()):
                 broadcaster.tell_gate(host)
+            self._forget_unstored()
         broadcaster.flush()
+
+    def _forget_unstored(self) -> None:
+        """Remove what ended here and was forgotten before a look could find it in the state file."""
+        missing = set()
+        for name in self._broadcaster.board.ids - self._stored:
+            handle = self._manager.handle(name)
+            if handle is not None and handle.ended:
+                missing.add(name)
+        for name in missing & self._missing:
+            self._broadcaster.removed(name, "forgotten")
+        self._missing = missing
 
     async def _operations(self) -> None:
         changed = await self._journal.changed_since(self._rev, limit=MOST_ROWS)
