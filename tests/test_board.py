@@ -129,7 +129,7 @@ def test_the_fast_json_says_the_same() -> None:
         {"state": State.COMPLETE, "bytes_done": 1000, "error": None},
         {"project_id": "q", "warnings": ("w",)},
     ):
-        view = replace(view, **changes)  # type: ignore[arg-type]
+        view = replace(view, **changes)
         made.offer(view)
         for _ in range(2):
             text = made.progress_json("d1")

@@ -98,7 +98,8 @@ async def test_what_is_not_a_view_is_dropped(tmp_path: Path, redis: ValkeyServer
         await listening(hub, relay, view)
         page = await hub.watcher("all")
         other = socketio.AsyncRedisManager(url_of(redis), channel="resumable", write_only=True)
-        for data in (None, 7, "x", [], {}, {"download_id": 7}, {**view.to_wire(), "state": "exploded"}):
+        junk: list[Any] = [None, 7, "x", [], {}, {"download_id": 7}, {**view.to_wire(), "state": "exploded"}]
+        for data in junk:
             await other.emit("resumable_view", data)
         await other.emit("progress_batch", {"items": "lies"}, room="all")
         await other.redis.publish("resumable", "no json")
@@ -183,7 +184,7 @@ async def test_a_relay_sends_the_newest_ten_times_a_second(redis: ValkeyServer) 
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)
     relay(event(replace(view, rev=5000, state=State.PAUSED), EventName.PAUSED))
-    heard = []
+    heard: list[bytes] = []
     while not heard or b"paused" not in heard[-1]:
         message = await pubsub.get_message(timeout=2)
         assert message is not None

@@ -78,6 +78,7 @@ class Hub:
         self._sockets: Sockets | None = None
         self._broadcaster: Broadcaster | None = None
         self._commands: Commands | None = None
+        self._lookout: Lookout | None = None
         self._api: Api | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._starting: asyncio.Future[None] | None = None
@@ -116,11 +117,11 @@ class Hub:
             max_clients=self.max_clients,
             time=time.time,
         )
-        lookout = Lookout(self._manager, self._broadcaster)
-        await lookout.load()
+        self._lookout = Lookout(self._manager, self._broadcaster)
+        await self._lookout.load()
         self._tasks = [
             asyncio.create_task(self._broadcaster.run(), name="hub broadcast"),
-            asyncio.create_task(lookout.run(), name="hub lookout"),
+            asyncio.create_task(self._lookout.run(), name="hub lookout"),
         ]
 
     async def stop(self) -> None:
@@ -258,9 +259,10 @@ class Hub:
     def hear(self, event: DownloadEvent) -> None:
         """Take an event of the manager, sooner than the state file has it: ``DownloadManager(on_event=hub.hear)``."""
         broadcaster = self._broadcaster
-        if broadcaster is None:
+        if broadcaster is None or self._lookout is None:
             return
         view = event.view
+        self._lookout.heard(view.download_id)
         broadcaster.show(view)
         if event.event in _LOGGED and (event.message or event.event is not EventName.VERIFYING):
             level = _LEVELS.get(event.event, "info")

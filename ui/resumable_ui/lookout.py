@@ -43,6 +43,7 @@ class Lookout:
         """Whether the last look found news of another process."""
         self._stored: set[str] = set()
         """Downloads that were in the state file at the last look."""
+        self._heard: set[str] = set()
         self._missing: set[str] = set()
         """Downloads that have ended here and were not in it."""
 
@@ -70,6 +71,10 @@ class Lookout:
                 _log.exception("looking at the state file failed")
                 await asyncio.sleep(1.0)
 
+    def heard(self, download_id: str) -> None:
+        """Note that this process told of a download, which the state file may not know yet."""
+        self._heard.add(download_id)
+
     def _pause_s(self) -> float:
         if not self._broadcaster.clients:
             return LOOK_UNWATCHED_S
@@ -96,14 +101,15 @@ class Lookout:
 
     def _forget_unstored(self) -> None:
         """Remove what ended here and was forgotten before a look could find it in the state file."""
-        missing = set()
-        for name in self._broadcaster.board.ids - self._stored:
-            handle = self._manager.handle(name)
-            if handle is not None and handle.ended:
-                missing.add(name)
+        self._heard &= self._broadcaster.board.ids
+        missing = {name for name in self._heard - self._stored if self._has_ended(name)}
         for name in missing & self._missing:
             self._broadcaster.removed(name, "forgotten")
         self._missing = missing
+
+    def _has_ended(self, download_id: str) -> bool:
+        handle = self._manager.handle(download_id)
+        return handle is None or handle.ended
 
     async def _operations(self) -> None:
         changed = await self._journal.changed_since(self._rev, limit=MOST_ROWS)
