@@ -103,11 +103,14 @@ async def picture(page: Page, name: str) -> Path:
     return path
 
 
-async def violations(page: Page) -> list[str]:
-    """Return what axe-core finds wrong on the page, one line each."""
+async def violations(page: Page, *rules: str) -> list[str]:
+    """Return what axe-core finds wrong on the page, one line each; by all its rules, or by these only."""
     from axe_playwright_python.async_playwright import Axe
 
-    found = await Axe().run(page, options={"resultTypes": ["violations"]})
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules:
+        options["runOnly"] = {"type": "rule", "values": list(rules)}
+    found = await Axe().run(page, options=options)
     lines = []
     for one in found.response["violations"]:
         targets = [node["target"] for node in one["nodes"]][:5]
