@@ -16,11 +16,12 @@ from weakref import WeakKeyDictionary
 from celery import Celery, Task
 from celery.exceptions import SoftTimeLimitExceeded
 
+from recovery.celery.endings import SlotFreed, TaskCall
 from recovery.celery.lifeline import CeleryOutbox, Lifeline, attach
 from recovery.celery.reconciler import Reconciler, reconcile_forever
 from recovery.celery.runtime import JournalRuntime, Runtime, messages_of, open_journal
 from recovery.celery.settings import RECOMMENDED, TASK_OPTIONS, WorkerSettings
-from recovery.celery.taskrun import SlotFreed, TaskCall, TaskRun
+from recovery.celery.taskrun import TaskRun
 from recovery.celery.worker import (
     is_at_once,
     is_celery_control,

@@ -13,9 +13,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from recovery.celery.endings import Ending
 from recovery.celery.messages import MessageStore
 from recovery.celery.shutdown import shutting_down
-from recovery.celery.taskrun import LEASE_S, Ending, TaskRun, TaskRunner
+from recovery.celery.taskrun import LEASE_S, TaskRun, TaskRunner
 from recovery.classify import Classifier
 from recovery.clock import SystemClock
 from recovery.database import Database

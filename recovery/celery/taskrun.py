@@ -11,11 +11,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from recovery.celery.endings import Ending, GiveWay, How, Judged, StopReason, TaskCall
 from recovery.celery.messages import MessageStore
 from recovery.celery.tasksteps import TaskSteps
 from recovery.classify import Classifier
@@ -36,19 +36,12 @@ from recovery.policy import RetryPolicy
 from recovery.records import Operation, OperationSpec
 from recovery.states import TERMINAL, State
 from recovery.supervisor import Supervisor
-from recovery.verdict import Action, Category, Rule, Verdict
+from recovery.verdict import Action, Verdict
 
 __all__ = [
     "KIND",
     "LEASE_S",
     "NO_RETRIES",
-    "Ending",
-    "GiveWay",
-    "How",
-    "Judged",
-    "SlotFreed",
-    "StopReason",
-    "TaskCall",
     "TaskRun",
     "TaskRunner",
     "current_run",
@@ -69,93 +62,6 @@ NO_RETRIES: Final = RetryPolicy(max_no_progress=1, max_attempts=1 << 30, deadlin
 """Of bodies that recover by themselves: their failures end the task, and a wait is exactly as long as they say."""
 
 current_run: ContextVar[TaskRun | None] = ContextVar("recovery-task-run", default=None)
-
-
-class StopReason(StrEnum):
-    """Why a run is put down before its end."""
-
-    SHUTDOWN = "shutdown"  # of the worker: another one goes on
-    SOFT_LIMIT = "soft-limit"
-    PERSON = "person"  # paused what the task waits for
-    INTERRUPTED = "interrupted"  # revoked, or the process is being ended
-
-
-class How(StrEnum):
-    """How a run ended."""
-
-    DONE = "done"
-    FAILED = "failed"
-    DEFERRED = "deferred"  # the next attempt has a time, and the slot is free until then
-    ATTACHED = "attached"  # another task has the operation
-    DUPLICATE = "duplicate"  # another copy of this message has it, or had it
-    PAUSED = "paused"
-    QUEUED = "queued"  # put down, and eligible
-    CANCELLED = "cancelled"
-    LOST = "lost"  # the lease went to somebody else while it ran
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """What became of a run. ``next_at``: seconds since the epoch."""
-
-    how: How
-    value: Any = None
-    error: BaseException | None = None
-    operation_id: str = ""
-    next_at: float = 0.0
-    reason: StopReason | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskCall:
-    """One message, as plain values."""
-
-    name: str
-    task_id: str
-    key: str | None = None
-    """What makes two messages the same operation; None: nothing but the id of the message does."""
-    policy: RetryPolicy | None = None
-    """Of the body's own failures; None: they end the task."""
-    classify: Rule | None = None
-    """The body's own opinion on its failures; only with a policy."""
-    message: Mapping[str, Any] = field(default_factory=dict)
-    """How to send it again; empty where there is nothing to be sent (eager calls)."""
-    first: bool = True
-    """Whether this is the first time the message comes, as far as one can tell."""
-    at_once: bool = False
-    """Whether a person wants it to wait no longer."""
-    is_known: Callable[[], bool] = lambda: True
-    """Whether Celery has the result of this message, or nobody wants it; asked in the task's thread when the operation
-    has ended but the message came again: its process may have died between the two."""
-
-
-class GiveWay(Exception):  # noqa: N818 - says what a body does
-    """Raised out of a body that has nothing to do before ``next_at``: its slot is better used by another task."""
-
-    def __init__(self, next_at: float, wait_s: float, *, verdict: Verdict | None = None, detail: str = "") -> None:
-        """``next_at`` is seconds since the epoch, ``wait_s`` the same from now; ``verdict`` says what is waited for."""
-        super().__init__(detail or "waits for its next attempt")
-        self.next_at = next_at
-        self.recovery_hint = Verdict(
-            category=Category.UNKNOWN if verdict is None else verdict.category,
-            action=Action.AFTER,
-            code="gives-way" if verdict is None else verdict.code,
-            message="Waits, and lets other tasks run." if verdict is None else verdict.message,
-            retry_after_s=max(0.0, wait_s),
-        )
-
-
-class SlotFreed(BaseException):
-    """Leads out of a synchronous body that gives its slot back; no Exception, so that no handler there stops it."""
-
-
-class Judged(Exception):  # noqa: N818 - names what happened
-    """A body's failure with a verdict that is not the classifier's own; ``__cause__`` is the failure."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        """Keep the verdict."""
-        super().__init__(verdict.message)
-        self.recovery_hint = verdict
 
 
 class TaskRun:
@@ -181,13 +87,13 @@ class TaskRun:
         """Called when the worker begins to shut down warmly; None: it finishes, as Celery promises."""
         self._journal: Journal
         self._clock: Clock
-        self._told_at = 0.0
-        self._telling: asyncio.Task[bool] | None = None
+        self._tell_at = 0.0
+        self._telling: asyncio.Task[None] | None = None
 
     def attach(self, side: CallerSide, journal: Journal, clock: Clock) -> None:
         """Say where it runs; the runner does this."""
         self.side, self._journal, self._clock = side, journal, clock
-        self._told_at = clock.monotonic() + _KEEP_AFTER_S - _TELL_S  # what ends at once needs none of it
+        self._tell_at = clock.monotonic() + _KEEP_AFTER_S  # what ends at once needs none of it
 
     @property
     def operation_id(self) -> str:
@@ -212,20 +118,24 @@ class TaskRun:
         self.control.pause()
 
     def progress(self, done: int, total: int | None) -> None:
-        """Report durable units; written into the row once a second."""
-        attempt = self.attempt
-        if attempt is None:
+        """Report durable units; written into the row once a second, and the last of them within one."""
+        if self.attempt is None:
             return
-        attempt.progress(done, total)
-        now = self._clock.monotonic()
-        if now - self._told_at < _TELL_S or (self._telling is not None and not self._telling.done()):
-            return
-        self._told_at = now
-        self._telling = asyncio.get_running_loop().create_task(self._tell(attempt))
+        self.attempt.progress(done, total)
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.get_running_loop().create_task(self._tell(self.attempt))
 
-    async def _tell(self, attempt: Attempt) -> bool:
+    def end(self) -> None:
+        """Tell nothing more: the journal hears of the end by itself."""
+        if self._telling is not None:
+            self._telling.cancel()
+
+    async def _tell(self, attempt: Attempt) -> None:
+        now = self._clock.monotonic()
+        await self._clock.sleep(self._tell_at - now)
+        self._tell_at = max(now, self._tell_at) + _TELL_S
         try:
-            return await self._journal.renew(
+            await self._journal.renew(
                 attempt.operation_id,
                 attempt.generation,
                 ttl_s=LEASE_S,
@@ -234,7 +144,6 @@ class TaskRun:
             )
         except Exception as exc:  # noqa: BLE001 - the edge: whatever ails the store, the task goes on
             log.warning("progress-not-recorded", extra={"error": type(exc).__name__})
-            return False
 
 
 class TaskRunner:
@@ -284,6 +193,7 @@ class TaskRunner:
         finally:
             current_run.reset(token)
             self.running.discard(run)
+            run.end()
         if ending.how is How.PAUSED:
             ending = await self._put_down(run, ending)
         if keeping is not None:

@@ -25,9 +25,10 @@ from celery import Task, states
 from celery.backends.base import DisabledBackend
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
+from recovery.celery.endings import Ending, How, StopReason, TaskCall
 from recovery.celery.runtime import Runtime
 from recovery.celery.shutdown import shutting_down
-from recovery.celery.taskrun import Ending, How, StopReason, TaskCall, TaskRun
+from recovery.celery.taskrun import TaskRun
 from recovery.loopthread import Visit
 
 __all__ = [

@@ -17,7 +17,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from recovery.celery.taskrun import GiveWay, SlotFreed, StopReason, TaskRun
+from recovery.celery.endings import GiveWay, SlotFreed, StopReason
+from recovery.celery.taskrun import TaskRun
 from recovery.clock import Clock
 from recovery.lifecycle import Fenced
 from recovery.loopthread import LoopThread

@@ -15,8 +15,9 @@ from celery import Celery, Task, current_app, current_task, shared_task
 from recovery.celery import RECOMMENDED, TASK_OPTIONS, WorkerSettings
 from recovery.celery import configure as configure_worker
 from recovery.celery.decorator import body_of, call_of
+from recovery.celery.endings import How, StopReason, TaskCall
 from recovery.celery.runtime import Runtime
-from recovery.celery.taskrun import How, StopReason, TaskCall, TaskRun
+from recovery.celery.taskrun import TaskRun
 from recovery.celery.worker import perform
 from recovery.loopthread import CallerSide
 from recovery.policy import RetryPolicy
