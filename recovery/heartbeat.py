@@ -49,8 +49,7 @@ class Heartbeat:
         """Care for a run that has just taken its lease."""
         self._due[run] = self._clock.monotonic() + self._every_s
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._beat(), name="recovery heartbeat")
-            self._task.add_done_callback(self._ended)
+            self._start()
 
     def discard(self, run: Beating) -> None:
         """Forget a run; the task ends with the last one."""
@@ -58,6 +57,10 @@ class Heartbeat:
         if not self._due and self._task is not None:
             self._task.cancel()
             self._task = None
+
+    def _start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._beat(), name="recovery heartbeat")
+        self._task.add_done_callback(self._ended)
 
     async def _beat(self) -> None:
         while True:
@@ -86,5 +89,6 @@ class Heartbeat:
         if self._task is task:
             self._task = None
         if not task.cancelled() and task.exception() is not None:
-            # Leases run out now and others may take over; generations keep that safe, but it is a defect of ours.
             log.error("heartbeat-died", exc_info=task.exception())
+            if self._due and self._task is None:
+                self._start()  # a defect of ours in one beat must not cost every operation its lease

@@ -353,3 +353,23 @@ async def test_ten_thousand_small_operations_leave_nothing(clock: FakeClock) -> 
         peak <= 1 + 16 + 16 + 2
     )  # this test, its workers, one attempt each, the heartbeat and one that is just ending
     assert {task for task in asyncio.all_tasks() if task is not asyncio.current_task()} == set()
+
+
+async def test_a_hook_that_breaks_leaves_a_true_row(journal: AnyJournal, supervisor: Supervisor) -> None:
+    """When undoing raises, that is what the caller gets; the row says failed, and nobody holds the lease."""
+
+    async def broken(_: BaseException) -> bool:
+        raise RuntimeError("cannot undo")
+
+    with pytest.raises(RuntimeError, match="cannot undo"):
+        await supervisor.run(spec(), Script(ValueError("hopeless")), on_give_up=broken)
+    row = await row_of(journal)
+    assert (row.state, row.owner, row.error) == (State.FAILED, None, "RuntimeError: cannot undo")
+    assert len(await journal.attempts(row.operation_id)) == 1
+
+
+def test_it_tells_what_it_uses(journal: AnyJournal, supervisor: Supervisor) -> None:
+    """Others that work with its operations use its journal, through its edge."""
+    assert supervisor.journal is journal
+    assert supervisor.edge.trouble is None
+    assert Supervisor().journal is None

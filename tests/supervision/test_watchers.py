@@ -16,7 +16,7 @@ import pytest
 from recovery.supervisor import Supervisor
 from recovery.testing import FakeClock
 from recovery.verdict import Condition
-from recovery.watchers import has_descriptors, has_room, standard_watchers
+from recovery.watchers import has_descriptors, has_network, has_room, standard_watchers
 from tests.mounts import mounted
 from tests.supervising import AT_ONCE, Recorder, Script, eventually, spec
 
@@ -87,6 +87,24 @@ async def test_descriptors_are_tried_and_given_back() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert await has_descriptors()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+REFUSALS = [(errno.ENETUNREACH, False), (errno.EADDRNOTAVAIL, False), (errno.EMFILE, True), (None, True)]
+
+
+@pytest.mark.parametrize(("number", "expected"), REFUSALS)
+async def test_only_a_missing_route_is_no_network(
+    monkeypatch: pytest.MonkeyPatch, number: int | None, expected: bool
+) -> None:
+    """A look that fails for another reason sees nothing, and strands nobody."""
+
+    class Probe(socket.socket):
+        def connect(self, _: object) -> None:
+            if number is not None:
+                raise OSError(number, "no")
+
+    monkeypatch.setattr(socket, "socket", Probe)
+    assert await has_network() is expected
 
 
 async def test_parked_without_descriptors_until_some_are_closed() -> None:
