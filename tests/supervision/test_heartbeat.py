@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +12,8 @@ from recovery.events import HealthEvent
 from recovery.heartbeat import Heartbeat
 from recovery.logbook import Logbook, StoreEdge
 from recovery.records import Command
-from recovery.supervisor import Supervisor
 from recovery.testing import FakeClock, MemoryJournal
-from tests.supervising import Held, journal_of, spec, turns
+from tests.supervising import spec, turns
 
 TTL_S = 15.0
 
@@ -178,26 +176,3 @@ async def test_a_store_that_fails_for_a_while() -> None:
     assert len(run.renewed) == 4
     beats.heartbeat.discard(run)
     await turns(3)
-
-
-async def test_renewals_that_come_together_are_one_commit(state_path: Path) -> None:
-    """Fifty leases that are due in the same moment cost a few commits, not fifty."""
-    clock, held = FakeClock(), [Held() for _ in range(50)]
-    async with journal_of("file", state_path, clock) as journal:
-        supervisor = Supervisor(journal, clock=clock)
-        tasks = [asyncio.create_task(supervisor.run(spec(str(n)), one)) for n, one in enumerate(held)]
-        await asyncio.gather(*(one.started.wait() for one in held))
-        database = journal._database  # type: ignore[union-attr]
-        before = database.statistics()
-        after = before
-        for _ in range(500):
-            if after["writes"] - before["writes"] >= 50:
-                break
-            await clock.advance(0.1)
-            await asyncio.sleep(0.01)
-            after = database.statistics()
-        assert after["writes"] - before["writes"] == 50
-        assert after["commits"] - before["commits"] <= 10
-        for one in held:
-            one.go.set()
-        await asyncio.gather(*tasks)
