@@ -28,9 +28,6 @@ __all__ = ["Roster"]
 Told = Callable[[Standing, DownloadEvent | None], None]
 
 
-_ENDED_KEPT = 100
-
-
 class Roster:
     """One handle for each download that was started here, and what the handles need of a manager."""
 
@@ -85,17 +82,9 @@ class Roster:
             filename=filename,
             args=args,
         )
-        self._forget_ended()
         handle = DownloadHandle(run, self)
         self._handles[download_id] = handle
         return handle
-
-    def _forget_ended(self) -> None:
-        """Bound what a process that lives for weeks remembers of what has ended."""
-        if len(self._handles) >= 2 * _ENDED_KEPT:
-            ended = [name for name, handle in self._handles.items() if handle.ended]
-            for name in ended[:-_ENDED_KEPT]:
-                del self._handles[name]
 
     # -- for its handles -----------------------------------------------------------------------------------------------
 

@@ -29,7 +29,9 @@ class Screen:
         """Start it with a shell that shows no prompt."""
         self._tmux = ["tmux", "-S", str(folder / "tmux.sock"), "-f", "/dev/null"]
         size = ["-x", str(width), "-y", str(height)]
-        env = {**os.environ, "LC_ALL": "C.UTF-8"}
+        # pytest-xdist and some CI systems tell their processes a width, which would win over the terminal's own.
+        told = {"COLUMNS", "LINES", "NO_COLOR"}
+        env = {name: value for name, value in os.environ.items() if name not in told} | {"LC_ALL": "C.UTF-8"}
         subprocess.run([*self._tmux, "new-session", "-d", *size, "env PS1= sh"], check=True, env=env)
 
     def type(self, command: str) -> None:

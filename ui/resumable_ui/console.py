@@ -51,13 +51,21 @@ def open_console(environ: Mapping[str, str]) -> Console:
         return terminal_size(environ)[0]
 
     able = environ.get("TERM", "") not in {"", "dumb"}
+    writer = LineWriter(notes, width)
     return Console(
-        LineWriter(results, width),
-        LineWriter(notes, width),
+        # On one terminal one writer: a path printed past the bars would stand behind them, and they would not be found.
+        writer if _same_terminal(results, notes) else LineWriter(results, width),
+        writer,
         terminal=able and notes is not None and os.isatty(notes),
         results_terminal=able and results is not None and os.isatty(results),
         encoding=getattr(sys.stderr, "encoding", None) or "ascii",
     )
+
+
+def _same_terminal(one: int | None, other: int | None) -> bool:
+    if one is None or other is None or not (os.isatty(one) and os.isatty(other)):
+        return False
+    return os.fstat(one).st_rdev == os.fstat(other).st_rdev
 
 
 def terminal_size(environ: Mapping[str, str]) -> tuple[int, int]:
