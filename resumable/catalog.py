@@ -225,9 +225,10 @@ def _some(conn: sqlite3.Connection, ids: Collection[str], now: float) -> Iterato
 
 
 def _entry(conn: sqlite3.Connection, operation: Operation, row: DownloadRow, seen: ViewRow | None, now: float) -> Entry:
-    receipt, claimed = None, 0
+    receipt, claimed, silent = None, 0, silent_at(operation, seen)
     if seen is None:  # lost, or never written: the rows behind it know the essentials
         receipt = read_file(conn, "download_id", row.download_id)
+    if seen is None or (silent is not None and now >= silent):  # who is killed does not write its last view
         claimed = claimed_bytes(conn, row.download_id)
     view = merged(operation, row, seen, receipt=receipt, claimed=claimed, now=now)
-    return Entry(operation=operation, row=row, view=view, silent_at=silent_at(operation, seen))
+    return Entry(operation=operation, row=row, view=view, silent_at=silent)

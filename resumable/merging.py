@@ -67,7 +67,8 @@ def merged(
 ) -> DownloadView:
     """Return how a download stands at ``now`` (epoch seconds).
 
-    ``receipt`` and ``claimed`` (bytes) count where nothing was seen.
+    ``receipt`` counts where nothing was seen; ``claimed`` (bytes that checkpoints vouch for) also where the process
+    that ran the download fell silent.
     """
     view = seen.view if seen is not None else _essentials(operation, row, receipt, claimed)
     if seen is None or not _agree(operation, seen):
@@ -78,7 +79,19 @@ def merged(
     if not orphaned and (silent is None or now < silent):
         return view
     rev = next_rev(view.rev, _last_sign(operation, seen))
-    return replace(view, stale=True, speed=0.0, eta=None, actions=actions_for(State.PAUSED), rev=rev)
+    total = view.bytes_total
+    if total is None and row.representation is not None:
+        total = row.representation.complete_length
+    return replace(
+        view,
+        bytes_done=max(view.bytes_done, claimed),
+        bytes_total=total,
+        stale=True,
+        speed=0.0,
+        eta=None,
+        actions=actions_for(State.PAUSED),
+        rev=rev,
+    )
 
 
 def _last_sign(operation: Operation, seen: ViewRow | None) -> float:

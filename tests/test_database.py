@@ -309,10 +309,13 @@ async def test_cancelled_writers_leave_no_transaction_open(state_path: Path) -> 
 def assert_threads_end() -> None:
     """Wait for every database thread to end: it answers its last caller before it is gone itself.
 
-    The loop thread of the process (``recovery.loopthread``), which other tests have started, stays.
+    What other tests of the process have started stays: the loop thread (``recovery.loopthread``), the engine's threads
+    (``resumable.hops``).
     """
     for thread in threading.enumerate():
-        if thread is threading.main_thread() or thread.name.startswith(("asyncio_", "pytest_timeout", "recovery")):
+        if thread is threading.main_thread() or thread.name.startswith(
+            ("asyncio_", "pytest_timeout", "recovery", "resumable-io")
+        ):
             continue
         thread.join(10.0)
         assert not thread.is_alive(), thread
