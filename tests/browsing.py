@@ -6,6 +6,7 @@ unseen. Pictures go to ``RESUMABLE_ARTIFACTS``, else to a folder of the session.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -93,6 +94,19 @@ async def unfold(page: Page) -> None:
         height = int(await page.evaluate("Math.max(document.body.scrollHeight, 600)"))
         await page.set_viewport_size({"width": size["width"], "height": height})
         await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+async def comes_true(page: Page, expression: str) -> None:
+    """Wait until the JavaScript expression is true in the page; 8 s at most.
+
+    Playwright's own ``wait_for_function`` evaluates again with ``eval``, which a page's Content Security Policy
+    forbids: it works only for what is true at once.
+    """
+    for _ in range(400):
+        if await page.evaluate(f"() => Boolean({expression})"):
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"the page never came to {expression}")
 
 
 async def picture(page: Page, name: str) -> Path:

@@ -12,7 +12,7 @@ import pytest_asyncio
 from recovery.states import State
 from recovery.verdict import UserAction
 from resumable_ui.quantities import format_duration, format_size
-from tests.browsing import opened
+from tests.browsing import comes_true, opened
 from tests.page_host import STATIC, page_host
 from tests.page_records import EXPIRED, FULL, GB, MB, STOPPED, failure, record, snapshot
 
@@ -27,7 +27,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     """Return a page that has the modules on hand as ``m``."""
     async with page_host() as url, opened(browser) as page:
         await page.goto(url)
-        await page.wait_for_function("window.store")
+        await comes_true(page, "window.store")
         await page.evaluate(
             """async () => {
               const names = "quantities projection packets strings actions dialogs store requests".split(" ");

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from tests.browsing import opened
+from tests.browsing import comes_true, opened
 from tests.page_host import page_host
 from tests.page_records import record, snapshot
 
@@ -164,7 +164,7 @@ async def following(page: Page, url: str, token: str = TOKEN) -> AsyncIterator[N
 
 async def live(page: Page) -> None:
     """Wait until the page follows its server."""
-    await page.wait_for_function("store.status === 'live'")
+    await comes_true(page, "store.status === 'live'")
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], within_s: float = 8.0) -> None:
@@ -185,14 +185,14 @@ async def test_it_connects_and_follows(page: Page) -> None:
         assert server.got == [["subscribe", {"rooms": ["all"]}]]
         news = [{"project_id": "p", "progress": record("a", bytes_done=6, rev=2)}]
         await server.sio.emit("progress_batch", {"epoch": "e1", "seq": 2, "ts": 1.0, "items": news})
-        await page.wait_for_function("store.downloads.get('a').bytes_done === 6")
+        await comes_true(page, "store.downloads.get('a').bytes_done === 6")
         await server.sio.emit(
             "progress_update",
             {"epoch": "e1", "seq": 3, "ts": 1.0, "project_id": "p", "progress": record("a", bytes_done=7, rev=3)},
         )
-        await page.wait_for_function("store.downloads.get('a').bytes_done === 7")
+        await comes_true(page, "store.downloads.get('a').bytes_done === 7")
         await server.sio.emit("download_removed", {"download_id": "a", "reason": "prune"})
-        await page.wait_for_function("store.downloads.size === 0")
+        await comes_true(page, "store.downloads.size === 0")
 
 
 async def test_acknowledgements_both_ways(page: Page) -> None:
@@ -211,7 +211,7 @@ async def test_acknowledgements_both_ways(page: Page) -> None:
         }""",
             server.url,
         )
-        await page.wait_for_function("own.connected")
+        await comes_true(page, "own.connected")
         assert server.auths[-1] == {"token": "own"}
         answer = await server.sio.call("question", 41, sid=server.sids[-1], timeout=5)
         assert list(answer) == [42, "too"]
@@ -230,7 +230,7 @@ async def test_a_refused_token_is_not_tried_again(page: Page, refusal: tuple[str
     async with serving() as server:
         server.refusal = refusal
         async with following(page, server.url):
-            await page.wait_for_function(f"store.status === '{status}'")
+            await comes_true(page, f"store.status === '{status}'")
             await asyncio.sleep(1.0)
             assert len(server.auths) == 1
             server.refusal = None
@@ -245,7 +245,7 @@ async def test_the_servers_goodbye_is_no_reason_to_stay_away(page: Page) -> None
         await live(page)
         server.downloads = [record("a", bytes_done=77, rev=9)]
         await server.sio.disconnect(server.sids[-1])
-        await page.wait_for_function("store.downloads.get('a').bytes_done === 77")
+        await comes_true(page, "store.downloads.get('a').bytes_done === 77")
 
 
 async def test_a_short_break_costs_no_word(page: Page) -> None:
@@ -255,7 +255,7 @@ async def test_a_short_break_costs_no_word(page: Page) -> None:
         before = await page.evaluate("log")
         server.downloads = [record("a", bytes_done=78, rev=9)]
         server.line.cut()
-        await page.wait_for_function("store.downloads.get('a').bytes_done === 78")
+        await comes_true(page, "store.downloads.get('a').bytes_done === 78")
         assert (await page.evaluate("log"), before[-1]) == (before, "live")
 
 
@@ -267,7 +267,7 @@ async def test_another_epoch_voids_what_was_known(page: Page) -> None:
             await live(page)
             server.epoch, server.downloads = "e2", [record("a", bytes_done=1, rev=1)]
             server.line.cut()
-            await page.wait_for_function("store.downloads.size === 1 && store.downloads.get('a').bytes_done === 1")
+            await comes_true(page, "store.downloads.size === 1 && store.downloads.get('a').bytes_done === 1")
 
 
 async def test_a_line_that_died_in_silence_is_noticed(page: Page) -> None:
@@ -277,7 +277,7 @@ async def test_a_line_that_died_in_silence_is_noticed(page: Page) -> None:
         await asyncio.sleep(2.5)  # two pings
         assert await page.evaluate("log") == ["live"]
         server.line.silent = True
-        await page.wait_for_function("store.status === 'lost'")
+        await comes_true(page, "store.status === 'lost'")
         server.line.silent = False
         server.line.cut()
         await live(page)
@@ -289,7 +289,7 @@ async def test_coming_back_is_paced(page: Page) -> None:
         await live(page)
         server.line.refuse, before = True, server.line.opened
         server.line.cut()
-        await page.wait_for_function("store.status === 'lost'")
+        await comes_true(page, "store.status === 'lost'")
         await asyncio.sleep(3.0)
         tries = server.line.opened - before
         assert 2 <= tries <= 10  # its own and those of the fallback
@@ -322,7 +322,7 @@ async def test_malformed_frames_end_the_line_not_the_page(page: Page) -> None:
 
         server.downloads = [record("a", bytes_done=79, rev=9)]
         await engine.send(Packet(MESSAGE, "2[not json"))
-        await page.wait_for_function("store.downloads.get('a').bytes_done === 79")
+        await comes_true(page, "store.downloads.get('a').bytes_done === 79")
 
 
 # -- where websockets are blocked ------------------------------------------------------------------------------------
@@ -360,9 +360,9 @@ async def rest(token: str = TOKEN) -> AsyncIterator[tuple[str, dict[str, Any], l
 async def test_without_websockets_it_polls(page: Page) -> None:
     """The same truth every two seconds, actions as posts, and the page says that live updates are off."""
     async with rest() as (url, state, posted), following(page, url):
-        await page.wait_for_function("store.status === 'polling'")
+        await comes_true(page, "store.status === 'polling'")
         state["downloads"] = [record("a", bytes_done=2, rev=2)]
-        await page.wait_for_function("store.downloads.get('a').bytes_done === 2")
+        await comes_true(page, "store.downloads.get('a').bytes_done === 2")
         answer = await page.evaluate(
             "store.request('download_action', { download_id: 'a', action: 'relink', args: { url: 'https://h/x' } })"
         )
@@ -381,4 +381,4 @@ async def test_without_websockets_it_polls(page: Page) -> None:
 async def test_a_refused_token_stops_the_polling(page: Page) -> None:
     """It asks for another and leaves the server alone."""
     async with rest("other") as (url, _state, _posted), following(page, url):
-        await page.wait_for_function("store.status === 'unauthorized'")
+        await comes_true(page, "store.status === 'unauthorized'")

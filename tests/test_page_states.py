@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from tests.browsing import DESK, PHONE, opened, picture, unfold, violations
+from tests.browsing import DESK, PHONE, comes_true, opened, picture, unfold, violations
 from tests.page_host import page_host, show
 from tests.page_records import EXPIRED, FULL, MB, SIGN_IN, attempts, every_state, record, snapshot
 
@@ -33,7 +33,7 @@ async def fresh(page: Page) -> None:
     await page.set_viewport_size(DESK)
     await page.emulate_media(color_scheme="light", forced_colors="none")
     await page.goto("./")
-    await page.wait_for_function("window.store")
+    await comes_true(page, "window.store")
     await page.evaluate("() => sessionStorage.clear()")
     await page.evaluate(
         "attempts => { answers.operation_details = { ok: true, attempts }; }",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from tests.browsing import DESK, opened
+from tests.browsing import DESK, comes_true, opened
 from tests.page_host import STATIC, asked, page_host, show
 from tests.page_records import EXPIRED, FULL, MB, SIGN_IN, STOPPED, record, snapshot
 
@@ -33,7 +33,7 @@ async def page(shared: Page) -> Page:
     """Return that page opened anew."""
     await shared.set_viewport_size(DESK)
     await shared.goto("./")
-    await shared.wait_for_function("window.store")
+    await comes_true(shared, "window.store")
     await shared.evaluate("() => sessionStorage.clear()")
     return shared
 
@@ -155,7 +155,7 @@ async def test_deleting_asks_first(page: Page) -> None:
     await page.keyboard.press("Enter")
     await tab_to(page, "Delete 40.0 MB")
     await page.keyboard.press("Enter")
-    await page.wait_for_function("asked.length > 1")
+    await comes_true(page, "asked.length > 1")
     data = {"download_id": "a", "action": "cancel", "args": {"delete_part": True}}
     assert (await asked(page))[-1] == ["download_action", data]
 
@@ -169,7 +169,7 @@ async def test_adding_by_keyboard(page: Page) -> None:
     await page.keyboard.press("Tab")
     await page.keyboard.type("mine")
     await page.keyboard.press("Enter")
-    await page.wait_for_function("asked.length === 2")
+    await comes_true(page, "asked.length === 2")
     orders = [["add_download", {"url": f"https://h/{name}", "project": "mine"}] for name in "ab"]
     assert await asked(page) == orders
     assert await focused(page) == "Add download"
@@ -306,7 +306,7 @@ async def test_dismissed_means_this_trouble(page: Page) -> None:
     await dismiss.click()
     assert not await dismiss.is_visible()
     await page.reload()
-    await page.wait_for_function("window.store")
+    await comes_true(page, "window.store")
     await show(page, snapshot([waiting | {"attempt": 2}]))
     assert not await dismiss.is_visible()
     for seq, worse in enumerate([waiting | {"episode": 2}, record("a", "failed", error=STOPPED, episode=2)], 2):
@@ -452,9 +452,10 @@ async def test_200_downloads_draw_what_is_seen(page: Page) -> None:
     assert set(drawn.values()) == {10}
     last = page.get_by_role("progressbar", name="d199.safetensors")
     await last.scroll_into_view_if_needed()
-    await page.wait_for_function(
-        """() => document.querySelector("download-list").shadowRoot.querySelector("project-card").shadowRoot
-          .querySelector("li:last-child download-progress").bar.getAttribute("aria-valuenow") === "10" """
+    await comes_true(
+        page,
+        """document.querySelector("download-list").shadowRoot.querySelector("project-card").shadowRoot
+          .querySelector("li:last-child download-progress").bar.getAttribute("aria-valuenow") === "10" """,
     )
 
 
@@ -478,7 +479,7 @@ async def test_the_title_and_the_token(browser: Browser) -> None:
     index = ("text/html", (STATIC / "index.html").read_text())
     async with page_host({"page.html": index}) as url, opened(browser, faults=False) as page:
         await page.goto(f"{url}page.html?x=1#token=s3cret-token")
-        await page.wait_for_function("sessionStorage.length > 0")
+        await comes_true(page, "sessionStorage.length > 0")
         assert page.url == f"{url}page.html?x=1"
         assert await page.evaluate("Object.entries(sessionStorage)") == [
             ["resumable.token:/some/where/", "s3cret-token"]
