@@ -218,12 +218,17 @@ class DownloadManager:
     # -- across processes -------------------------------------------------------------------------------------------
 
     async def recover(
-        self, ids: Sequence[str] | None = None, *, states: Collection[State] | None = None
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        states: Collection[State] | None = None,
+        args: Mapping[str, JsonValue] | None = None,
     ) -> list[DownloadHandle]:
         """Continue what former processes left unfinished, or exactly ``ids``; what another process runs is joined.
 
         What a person has paused stays paused, unless it is among ``ids`` or ``states``. A download whose secret link is
-        no longer known is left out (its view says so); ``relink`` brings it back.
+        no longer known is left out (its view says so); ``relink`` brings it back. ``args`` replace those it was
+        started with.
 
         Raises:
             NeedsLink: the link of one of ``ids`` is no longer known.
@@ -244,7 +249,7 @@ class DownloadManager:
                         key=entry.operation.key,
                         filename=row.filename,
                         priority=priority,
-                        args=entry.operation.args,
+                        args=entry.operation.args if args is None else args,
                     )
                 )
             elif ids is not None:

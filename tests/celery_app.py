@@ -131,6 +131,15 @@ async def poison() -> None:
     os.kill(os.getpid(), 9)
 
 
+@resumable_task(app, name="poison_after")
+async def poison_after(url: str, dest: str) -> None:
+    """Have a file, then kill the process; slowly enough for the message to be kept."""
+    await download(url, dest)
+    note("begin", "poison_after")
+    await asyncio.sleep(1.0)
+    os.kill(os.getpid(), 9)
+
+
 STEPS: dict[str, Any] = {
     "state": STATE,
     "policy": RetryPolicy(base=0.1, cap=0.2, max_no_progress=1),

@@ -41,7 +41,6 @@ def overlaps(seen: Sequence[Seen]) -> list[tuple[float, float]]:
     ]
 
 
-@pytest.mark.skipif(not LONG, reason="a campaign of minutes that has not always ended within them; RESUMABLE_LONG=1")
 @pytest.mark.timeout(900)
 def test_files_through_children_that_die(running_broker: Broker, tmp_path: Path) -> None:
     """Cuts, refusals, and kill -9 of a child every few seconds: right files, one transfer of each at a time, and what

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ def test_hard_limit_kills(steady: Worker, tmp_path: Path) -> None:
         with pytest.raises(TimeLimitExceeded):
             result.get(timeout=20)
         until(lambda: task_row(steady, result).state is State.PAUSED, timeout_s=30)
+        until(lambda: file.row(steady).state is State.PAUSED, timeout_s=30)
         assert len(file.starts()) == 1
         file.origin.behave("/file", Behaviour())
         assert steady.send("async_body", file.url, str(file.dest)).get(timeout=20)["resumed"] > 0
@@ -290,3 +292,40 @@ def test_poison_is_quarantined(steady: Worker) -> None:
     assert len([entry for entry in steady.entries("begin") if entry[2] == "poison"]) == 3
     row = task_row(steady, result)
     assert (row.state, row.code) == (State.FAILED, "crash-loop")
+
+
+def test_what_is_found_finished_is_no_progress(steady: Worker, tmp_path: Path) -> None:
+    """A body that dies behind its downloads is given up as well; its message, which may hold secrets, is not kept."""
+    with transfer(tmp_path) as file:
+        file.origin.behave("/file", Behaviour())
+        result = steady.send("poison_after", file.url, str(file.dest))
+        with pytest.raises(Exception, match="was not run again"):
+            result.get(timeout=60)
+        # The first life had its download as progress, and died after it like the others.
+        assert len([entry for entry in steady.entries("begin") if entry[2] == "poison_after"]) in {3, 4}
+        assert task_row(steady, result).code == "crash-loop"
+        kept = steady.state.with_name(steady.state.name + ".tasks")
+        until(lambda: not any(result.id in path.name for path in kept.iterdir()))
+
+
+def test_deaths_in_a_wait_are_no_crash_loop(steady: Worker, tmp_path: Path) -> None:
+    """kill -9 again and again while the body only waits for the server: it has its file in the end."""
+    with transfer(tmp_path) as file:
+        file.origin.behave("/file", Behaviour(status=503, retry_after=1))
+        result = steady.send("resumable.fetch", file.url, str(file.dest))
+        generation = 0
+        for _ in range(4):
+            running = until(partial(runs_since, steady, result, generation), timeout_s=30)
+            generation = running.generation
+            until(lambda: file.row(steady).state is State.WAITING)
+            time.sleep(0.7)
+            for child in steady.children():
+                child.kill()
+        file.origin.behave("/file", Behaviour())
+        assert result.get(timeout=40)["size"] == SIZE
+
+
+def runs_since(running: Worker, result: AsyncResult, generation: int) -> Any:
+    """Return the row of a message that runs under a newer generation than this one; None while it does not."""
+    found = [row for row in rows(running.state, "task") if row.args["id"] == result.id]
+    return next((row for row in found if row.state is State.RUNNING and row.generation > generation), None)

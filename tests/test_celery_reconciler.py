@@ -17,7 +17,8 @@ from recovery.journal import JOURNAL, Journal
 from recovery.records import Operation, OperationSpec, evolve
 from recovery.states import State
 from recovery.testing import FakeClock
-from resumable.celery.runtime import RESUME, resumed_by_hand
+from recovery.verdict import Category
+from resumable.celery.runtime import RESUME, resumed_by_hand, stranded
 
 
 class Notes:
@@ -27,9 +28,12 @@ class Notes:
         """Nothing was sent."""
         self.sent: list[tuple[str, Mapping[str, Any] | None]] = []
         self.ended: set[str] = set()
+        self.away = False
 
     def send(self, nudge: Nudge, message: Mapping[str, Any] | None) -> None:
         """Note it."""
+        if self.away:
+            raise ConnectionError("no broker")
         self.sent.append((nudge.operation_id, message))
 
     def has_ended(self, task_id: str) -> bool:
@@ -167,6 +171,53 @@ def test_a_person_resumes_a_download() -> None:
     ]
     for name, rows, expected in cases:
         assert (name, expected) == (name, resumed_by_hand(rows, 102.0))
+
+
+def test_a_download_whose_task_is_over_is_in_no_queue() -> None:
+    """A table: what the sweep has queued is paused unless a task will run it."""
+    task = Operation(operation_id="t1", kind=KIND, key="k", state=State.WAITING, args={"id": "id-1"})
+    swept = Operation(
+        operation_id="d1",
+        kind="download",
+        key="/x",
+        state=State.QUEUED,
+        updated_at=100.0,
+        category=Category.GATE,
+        args={"task": "t1"},
+    )
+    cases: list[tuple[str, list[Operation], list[str]]] = [
+        ("its task goes on", [task, swept], []),
+        ("its task runs", [evolve(task, state=State.RUNNING, owner="o", lease_until=200.0), swept], []),
+        ("its task was stopped", [evolve(task, state=State.PAUSED), swept], ["d1"]),
+        ("its task has ended", [swept], ["d1"]),
+        ("after a death", [evolve(swept, category=None, deaths=1)], ["d1"]),
+        ("just now", [evolve(swept, updated_at=109.0)], []),
+        ("by hand", [evolve(swept, category=None)], []),
+        ("of the command line", [evolve(swept, args={})], []),
+        ("runs", [evolve(swept, state=State.RUNNING, owner="o", lease_until=200.0)], []),
+        ("paused", [evolve(swept, state=State.PAUSED)], []),
+    ]
+    for name, rows, expected in cases:
+        assert (name, expected) == (name, stranded(rows, 110.0))
+
+
+async def test_what_has_ended_holds_up_no_other(world: World) -> None:
+    """Three condemned at once, one of which Celery has ended itself: the callers of the others are told all the same,
+    also when the broker is away at first, and when the process that looks is another one by then.
+    """
+    names = ["one", "two", "three"]
+    for owner in ("a", "b", "c"):
+        ids = [(await world.begun(name, owner=owner))[0] for name in names]
+        await world.clock.advance(16)
+    world.outbox.ended.add("one")
+    world.outbox.away = True
+    assert await world.sent() == []
+    world.outbox.away = False
+    again = Reconciler(world.journal, world.messages, world.outbox, clock=world.clock)
+    assert {nudge.operation_id for nudge in await again.look()} == set(ids[1:])
+    assert await again.look() == []
+    assert {row.state for row in await world.journal.list()} == {State.FAILED}
+    assert await asyncio.to_thread(world.messages.get, "one") is None
 
 
 def test_one_process_has_the_lock(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -21,8 +21,9 @@ from recovery.celery.messages import MessageStore
 from recovery.celery.taskrun import KIND
 from recovery.clock import Clock, SystemClock
 from recovery.journal import Journal
+from recovery.lifecycle import CRASH_LOOP
 from recovery.records import Operation
-from recovery.states import TERMINAL, State
+from recovery.states import TERMINAL, IllegalTransition, State
 from recovery.sweeper import Sweeper
 
 __all__ = [
@@ -45,6 +46,8 @@ LOST_S: Final = 5.0
 _AGAIN_S: Final = 120.0
 """After so long a message that changed nothing is taken for lost; twice as long each time, up to"""
 _LONGEST_AGAIN_S: Final = 3_600.0
+_MOST_FAILURES: Final = 3
+"""After so many messages in a row that could not be sent the broker is taken for away, until the next look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +117,23 @@ class Reconciler:
         every_s: float = 5.0,
         clock: Clock | None = None,
         more: Callable[[Iterable[Operation], float], list[Nudge]] = lambda _rows, _now: [],
+        stranded: Callable[[Iterable[Operation], float], list[str]] = lambda _rows, _now: [],
     ) -> None:
-        """``more`` finds what operations of other kinds want sent."""
+        """``more`` finds what operations of other kinds want sent; ``stranded`` those that are eligible although nobody
+        will run them, which are paused.
+        """
         self._journal = journal
         self._messages = messages
         self._outbox = outbox
         self._every_s = every_s
         self._clock = clock or SystemClock()
         self._more = more
+        self._stranded = stranded
         self._sweeper = Sweeper(journal, clock=self._clock)
         self._sent: dict[str, tuple[float, int]] = {}
         """When each operation was nudged last, and how often for one idleness."""
+        self._untold: dict[str, Nudge] | None = None
+        """Of tasks that were given up because they kill their workers: whoever waits for their result is to be told."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -140,18 +149,37 @@ class Reconciler:
         swept = await self._sweeper.sweep()
         now = self._clock.time()
         rows = await self._journal.list(set(State) - TERMINAL)
-        # One that is given up because it kills its workers has to be told to whoever waits for its result.
-        condemned = [nudge_of(row, now) for row in swept.quarantined]
+        if self._untold is None:
+            self._untold = _by_id(await self._journal.list({State.FAILED}, kind=KIND), now)
+        self._untold |= _by_id(swept.quarantined, now)
         idle = [*nudges_for_tasks(rows, now), *self._more(rows, now)]
-        sent = []
-        for nudge in [*filter(None, condemned), *(nudge for nudge in idle if self._is_news(nudge, now))]:
-            if await self._send(nudge):
-                at, times = self._sent.get(nudge.operation_id, (0.0, 0))
-                self._sent[nudge.operation_id] = (now, times + 1 if nudge.since <= at else 1)
-                sent.append(nudge)
+        sent = await self._send_all([*self._untold.values(), *(nudge for nudge in idle if self._is_news(nudge, now))])
+        for operation_id in self._stranded(rows, now):
+            await self._put_to_rest(operation_id)
         alive = {row.operation_id for row in rows}
         self._sent = {name: when for name, when in self._sent.items() if name in alive}
         return sent
+
+    async def _send_all(self, nudges: Iterable[Nudge]) -> list[Nudge]:
+        """Send what can be sent; one that cannot holds up no other."""
+        sent, failures = [], 0
+        for nudge in nudges:
+            try:
+                if await self._send(nudge):
+                    self._note(nudge)
+                    sent.append(nudge)
+                (self._untold or {}).pop(nudge.operation_id, None)
+                failures = 0
+            except Exception as exc:  # noqa: BLE001 - the edge to the broker's client: the next look tries again
+                log.warning("not-nudged", extra={"operation_id": nudge.operation_id, "error": type(exc).__name__})
+                failures += 1
+                if failures == _MOST_FAILURES:
+                    break
+        return sent
+
+    def _note(self, nudge: Nudge) -> None:
+        at, times = self._sent.get(nudge.operation_id, (0.0, 0))
+        self._sent[nudge.operation_id] = (self._clock.time(), times + 1 if nudge.since <= at else 1)
 
     def _is_news(self, nudge: Nudge, now: float) -> bool:
         at, times = self._sent.get(nudge.operation_id, (0.0, 0))
@@ -169,12 +197,21 @@ class Reconciler:
                 message = None
                 if not nudge.task:
                     # Everybody has been told that this task is over: keep what there is, begin nothing.
-                    await self._journal.set_idle_state(nudge.operation_id, State.PAUSED, now=self._clock.time())
+                    await self._put_to_rest(nudge.operation_id)
         if message is None and not nudge.task:
             return False
         await asyncio.to_thread(self._outbox.send, nudge, message)
         log.info("nudged", extra={"operation_id": nudge.operation_id})
         return True
+
+    async def _put_to_rest(self, operation_id: str) -> None:
+        with suppress(IllegalTransition, LookupError):  # it has ended, as a condemned one has, or is forgotten
+            await self._journal.set_idle_state(operation_id, State.PAUSED, now=self._clock.time())
+
+
+def _by_id(rows: Iterable[Operation], now: float) -> dict[str, Nudge]:
+    nudges = [nudge_of(row, now) for row in rows if row.code == CRASH_LOOP.code]
+    return {nudge.operation_id: nudge for nudge in nudges if nudge is not None}
 
 
 class LockFile:

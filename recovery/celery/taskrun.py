@@ -53,7 +53,7 @@ KIND: Final = "task"
 """Of the operations that stand for Celery messages."""
 
 LEASE_S: Final = 15.0
-_TELL_S: Final = 1.0
+_TELL_S: Final = 0.5
 """How often progress is written into the row: a task that is killed again and again but gets on is no crash loop."""
 
 _KEEP_AFTER_S: Final = 0.25
@@ -118,12 +118,17 @@ class TaskRun:
         self.control.pause()
 
     def progress(self, done: int, total: int | None) -> None:
-        """Report durable units; written into the row once a second, and the last of them within one."""
-        if self.attempt is None:
-            return
+        """Report durable units; written into the row twice a second, and the last of them within half of one."""
+        if self.attempt is None or (done, total) == (self.attempt.done, self.attempt.total):
+            return  # no news, which must not delay the next
         self.attempt.progress(done, total)
         if self._telling is None or self._telling.done():
             self._telling = asyncio.get_running_loop().create_task(self._tell(self.attempt))
+
+    def advance(self, units: int) -> None:
+        """Report that so many more durable units are there than were, in former runs of the body too."""
+        if self.attempt is not None and units > 0:
+            self.progress(self.attempt.done + units, None)
 
     def end(self) -> None:
         """Tell nothing more: the journal hears of the end by itself."""
@@ -175,6 +180,8 @@ class TaskRunner:
         key = f"{call.name}:{call.key or call.task_id}"
         over = None if call.first else await self._over(call, key, side)
         if over is not None:
+            if over.operation_id:  # else there is a newer message, which is kept
+                await asyncio.to_thread(self._messages.drop, call.task_id)
             return over
         spec = OperationSpec(
             kind=KIND,

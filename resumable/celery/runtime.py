@@ -18,7 +18,7 @@ from celery import Celery, Task, signals
 
 from recovery.celery.decorator import HOLD_SLOT_S, Runtimes
 from recovery.celery.lifeline import CeleryOutbox, Lifeline, attach
-from recovery.celery.reconciler import Nudge, Reconciler, idle_since, reconcile_forever
+from recovery.celery.reconciler import LOST_S, Nudge, Reconciler, idle_since, reconcile_forever
 from recovery.celery.runtime import Runtime, messages_of
 from recovery.celery.taskrun import KIND, TaskRun
 from recovery.celery.worker import is_celery_control
@@ -44,6 +44,7 @@ __all__ = [
     "options_of",
     "resumed_by_hand",
     "runtimes_of",
+    "stranded",
 ]
 
 log = logging.getLogger("resumable.celery")
@@ -188,7 +189,12 @@ def _look_after(app: Celery, options: WorkerOptions, runtimes: Runtimes) -> None
 
     def make(journal: Journal) -> Reconciler:
         return Reconciler(
-            journal, messages_of(path), CeleryOutbox(app), every_s=options.reconcile_every_s, more=resumed_by_hand
+            journal,
+            messages_of(path),
+            CeleryOutbox(app),
+            every_s=options.reconcile_every_s,
+            more=resumed_by_hand,
+            stranded=stranded,
         )
 
     async def look() -> None:
@@ -213,10 +219,9 @@ def resumed_by_hand(rows: Iterable[Operation], now: float) -> list[Nudge]:
     tasks = {row.operation_id: row for row in every if row.kind == KIND}
     found = []
     for row in every:
-        if row.kind != "download" or row.state is not State.QUEUED or "task" not in row.args:
+        if not _is_queued_here(row) or not _by_hand(row):
             continue
-        # By hand: what the sweep queues keeps its verdict, or counts a death.
-        since = idle_since(row, now) if row.category is None and row.deaths == 0 else None
+        since = idle_since(row, now)
         task = tasks.get(str(row.args["task"]))
         if since is None or now - since < _BY_HAND_S or (task is not None and task.leased(now)):
             continue
@@ -232,6 +237,32 @@ def resumed_by_hand(rows: Iterable[Operation], now: float) -> list[Nudge]:
             )
         )
     return found
+
+
+def stranded(rows: Iterable[Operation], now: float) -> list[str]:
+    """Return the downloads that the sweep has made eligible but whose task has ended or was stopped meanwhile: a hard
+    time limit, a crash loop. Nobody runs them any more, so they must not say that they are in a queue.
+    """
+    every = list(rows)
+    at_work = {row.operation_id for row in every if row.kind == KIND and row.state is not State.PAUSED}
+    found = []
+    for row in every:
+        if not _is_queued_here(row) or _by_hand(row) or row.args["task"] in at_work:
+            continue
+        since = idle_since(row, now)
+        if since is not None and now - since >= LOST_S:
+            found.append(row.operation_id)
+    return found
+
+
+def _is_queued_here(row: Operation) -> bool:
+    """Return whether this is a download of a task that nobody runs at the moment."""
+    return row.kind == "download" and row.state is State.QUEUED and "task" in row.args
+
+
+def _by_hand(row: Operation) -> bool:
+    """Return whether a person has queued it: what the sweep queues keeps its verdict, or counts a death."""
+    return row.category is None and row.deaths == 0
 
 
 def _worker_begins(sender: Any = None, **_: Any) -> None:

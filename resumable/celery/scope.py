@@ -120,7 +120,7 @@ class Scope:
         self._observer = observer
         self._entries: set[_Entry] = set()
         self._views: dict[str, DownloadView] = {}
-        self._waits = 0
+        self._new_bytes: dict[str, int] = {}
         self._urged: set[str] = set()
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
@@ -135,13 +135,13 @@ class Scope:
 
     def on_event(self, event: DownloadEvent) -> None:
         """Take news of a download."""
-        self._views[event.view.download_id] = event.view
-        # A wait counts like a byte: a process that is killed while a body waits in it is no sign of a crash loop.
-        self._waits += event.event in {EventName.WAITING, EventName.PARKED}
-        done = self._waits + sum(view.bytes_done for view in self._views.values())
-        totals = [view.bytes_total for view in self._views.values()]
-        total = None if None in totals else self._waits + sum(filter(None, totals))
-        self.run.progress(done, total)
+        view = event.view
+        self._views[view.download_id] = view
+        # A wait counts like a byte: a process that is killed while a body waits in it is no sign of a crash loop. What
+        # was on disk before counts nothing, or a body that dies after its downloads would be run for ever.
+        new = max(0, min(view.bytes_done - view.bytes_resumed, view.bytes_received))
+        former, self._new_bytes[view.download_id] = self._new_bytes.get(view.download_id, 0), new
+        self.run.advance((event.event in {EventName.WAITING, EventName.PARKED}) + max(0, new - former))
         if self._observer is not None:
             self._observer.changed(self._views)
 
@@ -172,7 +172,7 @@ class Scope:
         """Continue a download that the state file knows. Raises LookupError, NeedsLink, and what ``download`` does."""
 
         async def start() -> DownloadHandle:
-            handles = await self._manager.recover([download_id])
+            handles = await self._manager.recover([download_id], args={"task": self.run.operation_id})
             if not handles:
                 raise LookupError(f"no download {download_id}")
             return handles[0]
