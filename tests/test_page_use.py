@@ -128,7 +128,7 @@ async def test_a_dialog_by_keyboard(page: Page, download: Any, name: str, text: 
     await tab_to(page, name)
     await dialog_opens(page, "Enter")
     await page.keyboard.press("Escape")
-    await page.get_by_role("dialog").wait_for(state="detached")
+    await page.locator("dialog").wait_for(state="detached")
     assert await focused(page) == name
     assert await asked(page) == []
     await dialog_opens(page, "Enter")
@@ -137,7 +137,7 @@ async def test_a_dialog_by_keyboard(page: Page, download: Any, name: str, text: 
     else:
         await page.keyboard.type(text)
     await page.keyboard.press("Enter")
-    await page.get_by_role("dialog").wait_for(state="detached")
+    await page.locator("dialog").wait_for(state="detached")
     assert await asked(page) == [["download_action", {"download_id": "a", **data}]]
 
 
@@ -150,6 +150,7 @@ async def test_deleting_asks_first(page: Page) -> None:
     await page.keyboard.press("Enter")
     assert await focused(page) == "Keep it"
     await page.keyboard.press("Enter")
+    await page.locator("dialog").wait_for(state="detached")  # a closed one is hidden first, and gone a task later
     assert [event for event, _ in await asked(page)] == ["operation_details"]
     await tab_to(page, "Cancel and delete what is on disk…")
     await page.keyboard.press("Enter")
