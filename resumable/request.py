@@ -22,12 +22,15 @@ from resumable.rows import DownloadRow, is_text
 
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_SIGNING: Final = re.compile(
-    r"x-(amz|goog|oss|cos|ms)-.*|expires|signature|key-pair-id|policy|awsaccesskeyid|googleaccessid|sig|se|sp|sv|sr|st|spr|sks|ske|"
-    r"skt|skoid|sktid|skv|token|hmac|hdnea|verify|auth_key|e|exp",
-    re.IGNORECASE,
+_SIGNED_BY_NAME: Final = re.compile(r"x-(?:amz|goog)-.+|x-oss-(?:signature.*|date|expires|credential)", re.IGNORECASE)
+"""Parameters that only signing adds, whatever else is in the link: AWS and Google version 4, Aliyun."""
+_SIGNED_BY_KEY: Final = frozenset({"key-pair-id", "awsaccesskeyid", "googleaccessid", "ossaccesskeyid"})
+"""With one of these and ``Signature``, a link is signed as CloudFront or version 2 of those three do it."""
+_SIGNED_WITH_KEY: Final = _SIGNED_BY_KEY | {"expires", "signature", "policy"}
+_SIGNED_BY_AZURE: Final = frozenset(
+    {"sig", "se", "sv", "sp", "sr", "st", "spr", "sip", "ss", "srt", "skoid", "sktid", "skt", "ske", "sks", "skv"}
 )
-"""Query parameters that a link gets by being signed; a link signed anew is still the same link."""
+"""A shared access signature; only with ``sig`` beside ``se`` or ``sv`` are such short names known to be one."""
 
 
 def checked_request(
@@ -73,9 +76,9 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port
-    except ValueError as error:
+    except ValueError:
         msg = f"not a URL: {redact_url(url)}"
-        raise ValueError(msg) from error
+        raise ValueError(msg) from None  # its words quote the link
     if parts.scheme.lower() not in {"http", "https"}:
         what = f"the scheme {parts.scheme!r} is not supported" if parts.scheme else "it has no scheme"
         msg = f"cannot download {redact_url(url)}: {what}; give an http:// or https:// URL"
@@ -140,12 +143,27 @@ def key_of(request: DownloadRequest) -> str:
 
 
 def link_of(url: str) -> str:
-    """Return what identifies a link without its secrets: two links signed at different times are the same one."""
+    """Return what identifies a link without its secrets: two links signed at different times are the same one.
+
+    Left out is only what is known to sign. A ``token`` may be all that tells two files apart (share links).
+    """
     parts = urlsplit(url)
-    query = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if _SIGNING.fullmatch(k) is None]
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    signing = _signing({name.lower() for name, _ in given})
+    query = [(k, v) for k, v in given if k.lower() not in signing and _SIGNED_BY_NAME.fullmatch(k) is None]
     # Hashed: what identifies may still be secret.
     identity = hashlib.sha256(urlencode(query).encode()).hexdigest()[:16] if query else ""
     return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}?{identity}"
+
+
+def _signing(names: set[str]) -> frozenset[str]:
+    """Return which parameters sign a link that has these ``names``, in lower case; they are told by their company."""
+    signing: frozenset[str] = frozenset()
+    if "signature" in names and names & _SIGNED_BY_KEY and names & {"expires", "policy"}:
+        signing |= _SIGNED_WITH_KEY
+    if "sig" in names and names & {"se", "sv"}:
+        signing |= _SIGNED_BY_AZURE
+    return signing
 
 
 def same_file(stored: Mapping[str, Any], request: DownloadRequest) -> bool:
