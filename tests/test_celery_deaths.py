@@ -26,6 +26,9 @@ from tests.workers import FAST_VISIBILITY, Broker, Worker, broker, rows, until, 
 
 pytestmark = pytest.mark.blocking
 
+LONG = os.environ.get("RESUMABLE_LONG") == "1"
+LONG_ONLY = pytest.mark.skipif(not LONG, reason="takes a minute; RESUMABLE_LONG=1")
+
 SIZE = 6 << 20
 RATE = 3 << 20
 CHUNK = 1 << 20
@@ -212,7 +215,7 @@ def test_visibility_timeout_does_not_run_twice(running_broker: Broker, tmp_path:
     """The broker hands the message to a second worker after 3 s; a task of 6 s (long form: 30 s) runs once, and its
     result counts.
     """
-    seconds = 30 if os.environ.get("RESUMABLE_LONG") == "1" else 6
+    seconds = 30 if LONG else 6
     conf = {"broker_transport_options": FAST_VISIBILITY}
     with (
         transfer(tmp_path) as file,
@@ -270,6 +273,28 @@ def test_broker_restart(tmp_path: Path) -> None:
                 until(result_is_there(running, result.id), timeout_s=60, what=name)
                 assert contents[name].sha256() == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
                 assert origin.body_bytes_sent(f"/{name}") == SIZE
+
+
+@pytest.mark.parametrize("down_s", [8, pytest.param(40, marks=LONG_ONLY)])
+@pytest.mark.timeout(200)
+def test_a_wait_begins_while_the_broker_is_away(tmp_path: Path, down_s: int) -> None:
+    """The message that would end it cannot be sent: it is sent when the broker is back, or out of what is kept."""
+    with broker(tmp_path / "broker") as running_broker, Origin() as origin:
+        content = Content(SIZE, 1)
+        cut = Behaviour(rate=SIZE // 3, cut_at=SIZE // 2)
+        origin.put("/file", content, script=[cut, Behaviour(status=503, retry_after=4)])
+        # One child: kombu 5.7 ends a worker with a free slot when Redis goes away (AttributeError in Channel.close).
+        with worker(running_broker.url, tmp_path / "w", concurrency=1) as running:
+            result = running.send("resumable.fetch", origin.url("/file"), str(tmp_path / "file"))
+            origin.wait_for(lambda: origin.body_bytes_sent("/file") > 0)
+            time.sleep(0.5)
+            running_broker.restart(down_s=down_s)
+            assert len(origin.seen("/file")) == 2, "the wait has not begun meanwhile: nothing was tested"
+            until(result_is_there(running, result.id), timeout_s=80)
+            assert content.sha256() == hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest()
+            assert task_row(running, result).state is State.COMPLETE
+            kept = running.state.with_name(running.state.name + ".tasks")
+            until(lambda: not list(kept.glob("*")))
 
 
 def result_is_there(running: Worker, task_id: str) -> Callable[[], bool]:

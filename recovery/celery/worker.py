@@ -26,7 +26,7 @@ from celery.backends.base import DisabledBackend
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
 from recovery.celery.endings import Ending, How, StopReason, TaskCall
-from recovery.celery.runtime import Runtime
+from recovery.celery.runtime import Runtime, messages_of
 from recovery.celery.shutdown import shutting_down
 from recovery.celery.taskrun import TaskRun
 from recovery.loopthread import Visit
@@ -55,6 +55,8 @@ visibility timeout, RabbitMQ after 30 minutes). A longer wait is several message
 NUDGED: Final = "recovery-nudged"
 """Header of a message that was sent again by us: ``lost``, or ``at-once`` because a person wants it now."""
 _ENDLESS: Final = 1 << 30
+_BROKER_S: Final = 30.0
+_BROKER_LOOK_S: Final = 1.0
 
 
 class Waiting(Exception):  # noqa: N818 - names the state
@@ -63,6 +65,10 @@ class Waiting(Exception):  # noqa: N818 - names the state
 
 class TaskPaused(Exception):  # noqa: N818 - names the state
     """Somebody paused what an eager task waits for."""
+
+
+class _NotSent(Exception):  # noqa: N818 - names what happened
+    """The broker did not take a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +150,13 @@ def perform(
         ending = _put_down(run, visit, stop)
     if stop is None and run.interruption is not None:
         stop = _Stop(run.interruption, stop_reason(run.interruption))
-    return _answer(task, ending, stop, failure)
+    try:
+        return _answer(task, ending, stop, failure)
+    except _NotSent as lost:
+        # Neither is the message that was to take this one's place in the broker, nor can this one be given back to it
+        # for sure. What is kept beside the journal is sent when it is due.
+        messages_of(runtime.state).put(call.task_id, call.message)
+        raise Reject(str(lost.__cause__), requeue=True) from lost
 
 
 def stop_reason(exc: BaseException) -> StopReason:
@@ -172,7 +184,7 @@ def _answer(task: Task, ending: Ending, stop: _Stop | None, failure: Callable[[B
         case How.DONE if stop is None or stop.reason is StopReason.SOFT_LIMIT:
             return ending.value
         case How.QUEUED if stop is not None and stop.reason is StopReason.SOFT_LIMIT and not waits_here(task):
-            raise _retry(task, 0.0, Waiting("its time slice is over; it goes on"))
+            raise _retry(task, time.time(), Waiting("its time slice is over; it goes on"))
         case _ if stop is not None:
             raise stop.error
         case How.ATTACHED:
@@ -196,21 +208,34 @@ def _answer(task: Task, ending: Ending, stop: _Stop | None, failure: Callable[[B
 
 
 def _retry_at(task: Task, ending: Ending) -> BaseException:
-    wait_s = max(0.0, ending.next_at - time.time())
     until = time.strftime("%H:%M:%S", time.localtime(ending.next_at))
     operation = getattr(ending.error, "operation", None)
     why = getattr(operation, "message", None) or "waits"
-    countdown = min(wait_s, longest_countdown(task.app.conf))
-    return _retry(task, countdown, Waiting(f"{why} Next try at {until}."))
+    return _retry(task, ending.next_at, Waiting(f"{why} Next try at {until}."))
 
 
-def _retry(task: Task, countdown: float, why: Waiting) -> BaseException:
-    """Send the message that takes the running one's place; return what tells Celery so."""
+def _retry(task: Task, next_at: float, why: Waiting) -> BaseException:
+    """Send the message that takes the running one's place; return what tells Celery so.
+
+    While the broker is away no other task wants the slot, so it is held for a while, until the broker is back.
+
+    Raises:
+        _NotSent: it has not come back.
+    """
     headers = {name: value for name, value in (task.request.headers or {}).items() if name != NUDGED}
-    retry: BaseException = task.retry(
-        countdown=countdown, max_retries=_ENDLESS, throw=False, exc=why, headers=headers or None
-    )
-    return retry
+    give_up_at = time.monotonic() + _BROKER_S
+    while True:
+        countdown = min(max(0.0, next_at - time.time()), longest_countdown(task.app.conf))
+        try:
+            retry: BaseException = task.retry(
+                countdown=countdown, max_retries=_ENDLESS, throw=False, exc=why, headers=headers or None
+            )
+        except Reject as exc:  # says no more than that it could not be sent
+            if time.monotonic() >= give_up_at or shutting_down():
+                raise _NotSent from exc
+            time.sleep(_BROKER_LOOK_S)
+        else:
+            return retry
 
 
 def longest_countdown(conf: Any) -> float:
