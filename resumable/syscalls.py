@@ -1,4 +1,4 @@
-"""System calls that Python does not offer: ``fallocate``, ``renameat2``, and reading the umask without changing it.
+"""System calls that Python does not offer: ``fallocate``, ``sync_file_range``, ``renameat2``, reading the umask.
 
 Not portable, and not silent about it: where the C library lacks a call, OSError(ENOSYS) is raised as an old kernel
 would.
@@ -13,10 +13,11 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["fallocate", "rename_new", "umask"]
+__all__ = ["fallocate", "rename_new", "start_writeback", "umask"]
 
 _FALLOC_FL_KEEP_SIZE: Final = 1
 _RENAME_NOREPLACE: Final = 1
+_SYNC_FILE_RANGE_WRITE: Final = 2
 
 
 def _load(*names: str, arguments: tuple[Any, ...]) -> Callable[..., int]:
@@ -38,6 +39,9 @@ def _missing(*_: object) -> int:
 _fallocate: Final = _load(
     "fallocate64", "fallocate", arguments=(ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 )
+_sync_file_range: Final = _load(
+    "sync_file_range", arguments=(ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+)
 _renameat2: Final = _load(
     "renameat2", arguments=(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 )
@@ -56,6 +60,15 @@ def fallocate(fd: int, length: int) -> None:
         code = ctypes.get_errno()
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code))
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Have the system begin to bring these bytes to the device, and do not wait for it (SYNC_FILE_RANGE_WRITE).
+
+    A hint: nothing is promised about durability, and what cannot be done is not done. An error of the device is not
+    told here and not taken away from the ``fsync`` that follows.
+    """
+    _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE)
 
 
 def rename_new(directory: int, old: str, new: str) -> None:
