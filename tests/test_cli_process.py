@@ -358,3 +358,26 @@ def test_status_tells_one_download_in_full(tmp_path: Path, origin: Origin) -> No
     assert "complete" in told.out
     assert "attempt 1" in told.out
     assert "hunter2" not in told.out
+
+
+def test_the_command_starts_without_reading_certificates() -> None:
+    """aiohttp would, twice, at import; the contexts of others come with theirs again afterwards."""
+    script = """
+import ssl
+read = []
+real = ssl.SSLContext.load_default_certs
+def reads(self, *purpose):
+    read.append(self)
+    return real(self, *purpose)
+ssl.SSLContext.load_default_certs = reads
+from resumable_ui.running import _manager_type
+_manager_type()
+import aiohttp.connector
+assert read == [], read
+assert ssl.SSLContext.load_default_certs is reads
+ssl.create_default_context()
+assert len(read) == 1
+"""
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )

@@ -201,3 +201,7 @@ async def prune(manager: DownloadManager, arguments: Arguments, console: Console
     if not arguments.quiet:
         console.notes.line(f"{count} finished downloads forgotten; their files stay.")
     return DONE
+
+
+STEERING: Final = {"pause": pause, "cancel": cancel, "relink": relink, "verify": verify, "prune": prune}
+"""What tells or tends, by the command's name."""

@@ -6,36 +6,27 @@ import asyncio
 import gc
 import logging
 import signal
+import ssl
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from recovery.events import HealthEvent
 from resumable.errors import DownloadError
 from resumable.events import DownloadEvent
 from resumable.redact import one_line
-from resumable_ui import control
 from resumable_ui.arguments import Arguments, UsageError
 from resumable_ui.console import Console
 from resumable_ui.exitcodes import FAULT, MACHINE, USAGE, exit_code
-from resumable_ui.get import Get, settings
 from resumable_ui.output import LineWriter
 from resumable_ui.runner import Ended, Runner
-from resumable_ui.status import Status
 
 if TYPE_CHECKING:
     from resumable.manager import DownloadManager
 
 MakeManager = Callable[..., "DownloadManager"]
-
-_STEERING: Final = {
-    "pause": control.pause,
-    "cancel": control.cancel,
-    "relink": control.relink,
-    "verify": control.verify,
-    "prune": control.prune,
-}
 
 
 def run_command(arguments: Arguments, console: Console, *, make_manager: MakeManager | None = None) -> Ended:
@@ -82,14 +73,21 @@ def _run(arguments: Arguments, console: Console, make_manager: MakeManager) -> E
     if arguments.command not in {"get", "resume", "retry"}:
         return asyncio.run(_look_or_steer(arguments, console, make_manager, note_health))
 
-    work = Get(arguments) if arguments.command == "get" else control.Resume(arguments)
+    from resumable_ui.get import Get, settings
+
+    if arguments.command == "get":
+        begin = Get(arguments).begin
+    else:
+        from resumable_ui.control import Resume
+
+        begin = Resume(arguments).begin
     runner = Runner(arguments, console)
 
     def open_manager(on_event: Callable[[DownloadEvent], None]) -> DownloadManager:
         return make_manager(**settings(arguments), on_event=on_event, on_health=note_health)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as loop:
-        return loop.run(runner.run(open_manager, work.begin))
+        return loop.run(runner.run(open_manager, begin))
 
 
 async def _look_or_steer(
@@ -97,8 +95,12 @@ async def _look_or_steer(
 ) -> Ended:
     async with make_manager(state=arguments.state, on_health=note_health) as manager:
         if arguments.command == "status":
+            from resumable_ui.status import Status
+
             return Ended(await Status(manager, arguments, console).run())
-        return Ended(await _STEERING[arguments.command](manager, arguments, console))
+        from resumable_ui.control import STEERING
+
+        return Ended(await STEERING[arguments.command](manager, arguments, console))
 
 
 _UNUSED: Final = ("aio_pika", "aioredis", "kafka", "kombu", "requests", "valkey", "websocket", "zmq")
@@ -124,9 +126,29 @@ def _serve_type(*, redis: bool) -> Callable[..., Coroutine[Any, Any, Ended]]:
 
 def _manager_type() -> MakeManager:
     """The real one, with its HTTP stack and database, loaded only now."""
-    from resumable.manager import DownloadManager
+    with _certificates_unread():
+        from resumable.manager import DownloadManager
 
     return DownloadManager
+
+
+@contextmanager
+def _certificates_unread() -> Iterator[None]:
+    """Let aiohttp be imported without reading this machine's certificates, a fifth of the time that a command takes.
+
+    Its module keeps a context for whoever brings none; our transport makes its own at the first ``https`` link. Were
+    the other one ever used, it would trust nobody.
+    """
+    real = ssl.SSLContext.load_default_certs
+    ssl.SSLContext.load_default_certs = _read_nothing  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        ssl.SSLContext.load_default_certs = real  # type: ignore[method-assign]
+
+
+def _read_nothing(context: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
+    """Stand in for ``load_default_certs``."""
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
