@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from recovery.classify import parse_retry_after
 from resumable.errors import Fault, OriginError, ProtocolFault, RepresentationChanged, StatusError, WebPage
 from resumable.filename import name_from
 from resumable.ports import Response
-from resumable.response import Accept, Changed, Decision, Expected, Reject, interpret, request_headers
-from resumable.session import Adapters, Session
+from resumable.response import Accept, Changed, Decision, Expected, Ignored, Reject, interpret, request_headers
+from resumable.session import Adapters, Mode, Session
 from resumable.source import MAYBE_EXPIRED
-from resumable.validators import has_validator
+from resumable.validators import has_validator, weakened
 
 __all__ = ["Answers"]
+
+MOST_UNCONFIRMED: Final = 3
+"""So many answers in a row without the validator that is known, and the origin has ceased to send it: one node of
+several that leaves it out costs a request, not the bytes that are kept.
+"""
 
 
 class Answers:
@@ -43,6 +49,9 @@ class Answers:
     async def to(self, expected: Expected) -> AsyncIterator[tuple[Response, Decision]]:
         """Yield an answer and what it means, never a Reject; an expired link is renewed outside the retry budget.
 
+        An answer that no validator confirms, though one is known, is not combined with what is kept (RFC 9110
+        15.3.7.3) but asked for again, and after the third one in a row the answer means that the identity is in doubt.
+
         Raises WebPage, ProtocolFault or StatusError for an answer that cannot be used, and what the transport raises.
         """
         session = self._session
@@ -52,7 +61,9 @@ class Answers:
             request = source.request(request_headers(expected), session.request.options)
             async with self._adapters.transport.fetch(request) as response:
                 hops = [hop.headers for hop in response.hops]
-                decision = interpret(expected, response.status, response.headers, hops)
+                decision = self._confirmed(expected, interpret(expected, response.status, response.headers, hops))
+                if decision is None:
+                    continue
                 if not isinstance(decision, Reject):
                     source.remember(response)
                     yield response, decision
@@ -70,10 +81,41 @@ class Answers:
         """
         async with self.to(self.expected(0, None, ranged=False)) as (response, decision):
             if isinstance(decision, Changed):
-                raise RepresentationChanged(decision.reason, url=self._session.source.shown)
+                raise self.changed(decision)
             if not isinstance(decision, Accept):
                 raise ProtocolFault(Fault.UNREADABLE, url=self._session.source.shown)
             yield response
+
+    def changed(self, decision: Changed) -> RepresentationChanged:
+        """Return the error that gives up what is kept; in doubt, the session takes no validator's word from now on."""
+        if not decision.certain:
+            self._session.doubtful = True
+        return RepresentationChanged(decision.reason, url=self._session.source.shown)
+
+    def doubt(self) -> None:
+        """Keep what is kept, in one stream, and let bytes and the whole digest prove it: the validators do not."""
+        session = self._session
+        if session.representation is None:
+            raise RuntimeError("nothing to doubt before the first answer")
+        session.representation = session.source.representation = weakened(session.representation)
+        session.doubtful = True
+        session.mode = Mode.SINGLE
+
+    def _confirmed(self, expected: Expected, decision: Decision) -> Decision | None:
+        """Return what an answer means where a validator vouches for it or none has to; None: ask again."""
+        session, known = self._session, expected.representation
+        if not isinstance(decision, Accept | Ignored) or known is None or not has_validator(known):
+            return decision
+        if decision.confirmed:
+            session.unconfirmed = 0
+            return decision
+        if session.doubtful or (session.mode is Mode.SEQUENTIAL and session.expected_digest is not None):
+            return decision  # asked before the doubt; or read in one piece, and a digest will tell
+        session.unconfirmed += 1
+        if session.unconfirmed < MOST_UNCONFIRMED:
+            return None
+        session.unconfirmed = 0
+        return Changed("its answers no longer say which version they are of", None, certain=False)
 
     def _failure(self, reject: Reject, response: Response) -> OriginError:
         shown = self._session.source.shown

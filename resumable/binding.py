@@ -20,7 +20,7 @@ from resumable.ports import Response
 from resumable.recognition import recognised
 from resumable.response import Accept
 from resumable.session import Adapters, Mode, Session
-from resumable.validators import has_validator
+from resumable.validators import has_validator, weakened
 
 __all__ = ["Binding"]
 
@@ -100,7 +100,7 @@ class Binding:
         Raises DigestMismatch where it contradicts the caller; LocalError where the file has no place.
         """
         session = self._session
-        representation = accept.representation
+        representation = weakened(accept.representation) if session.doubtful else accept.representation
         self._refuse_contradiction(representation.sha256, representation.sha256_source)
         if session.filename is None:
             session.filename = await self._adapters.choose_name(name_from(response.url, response.headers))
@@ -241,6 +241,7 @@ class Binding:
             await session.part.truncate(0)
         session.pending_restart = None
         session.restarted = reason
+        session.compared = False
         # An origin that changes under our hands is read in one piece: several ranges could be of several versions.
         session.mode = Mode.SINGLE if session.mode is not Mode.SEQUENTIAL else Mode.SEQUENTIAL
         self._adapters.notify(EventName.RESTARTED, reason)

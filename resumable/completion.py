@@ -174,7 +174,7 @@ class Completion:
         if representation is None or dest is None:
             raise RuntimeError("only a complete download is published")
         path = await session.open_part.publish(dest, replace=session.request.filename is not None)
-        proved = "digest" if session.expected_digest is not None else proof(representation)
+        proved = "digest" if session.expected_digest is not None else proof(representation, compared=session.compared)
         finished = Finished(
             path=path,
             size=ledger.grid.complete_length,

@@ -207,6 +207,8 @@ class Crew:
         ledger = self._session.ledger
         if fetcher.extent is not None and ledger is not None:
             ledger.plan.release(fetcher.extent, ledger.prefixes())
+            if ledger.retry_proof():
+                return 0
         return fetcher.gained
 
     def _book_fault(self, error: OriginError, gained: int) -> None:

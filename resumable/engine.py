@@ -42,7 +42,7 @@ class Engine:
                 return published
             if session.pending_restart is not None:
                 await self._binding.restart(session.pending_restart)
-            return await self._from_any_source(progress)
+            return await self._beyond_doubt(progress)
         except RepresentationChanged as error:
             session.pending_restart = f"changed: {error.reason}"
             session.changes_seen += 1
@@ -51,6 +51,21 @@ class Engine:
     async def close(self) -> None:
         """Release the part file; everything stays on disk."""
         await self.session.close()
+
+    async def _beyond_doubt(self, progress: Callable[[int], None]) -> Published:
+        """Begin again, in this attempt and once, where the origin's validators have come to contradict each other.
+
+        Nobody may be to blame for that (nodes that disagree), so it uses up no try.
+        """
+        session = self.session
+        doubtful = session.doubtful
+        try:
+            return await self._from_any_source(progress)
+        except RepresentationChanged as error:
+            if doubtful or not session.doubtful:
+                raise
+            await self._binding.restart(f"doubtful: {error.reason}")
+            return await self._from_any_source(progress)
 
     async def _from_any_source(self, progress: Callable[[int], None]) -> Published:
         """Try the source in use, then the others, each at most once; raises what the first one raised.

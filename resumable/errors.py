@@ -86,8 +86,7 @@ class Fault(StrEnum):
     ENCODED = "encoded"  # RFC 9110 8.4: ranges address encoded bytes; identity was asked for
     BAD_LENGTH = "bad-length"  # RFC 9110 8.6, RFC 9112 6.3
     UNSATISFIABLE = "unsatisfiable"  # RFC 9110 15.5.17, and we know the range exists
-    OVERLAP_DIFFERS = "overlap-differs"  # the bytes before the gap are not those fetched earlier
-    TOO_LONG = "too-long"  # more bytes than promised
+    TOO_LONG = "too-long"  # the body goes on behind the bytes that Content-Range says it holds (RFC 9110 14.4)
     UNREADABLE = "unreadable"  # not HTTP, or headers beyond the parser's limits
 
 
@@ -164,7 +163,7 @@ class Stalled(OriginError):
 
 
 class ProtocolFault(OriginError):
-    """The response breaks a rule that makes its bytes unusable; none of them was written."""
+    """The response breaks a rule that makes its bytes unusable; only those it is labelled with were written."""
 
     code = "protocol-fault"
 

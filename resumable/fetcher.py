@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from resumable.answers import Answers
-from resumable.errors import Fault, ProtocolFault, RepresentationChanged
+from resumable.errors import Fault, Interrupted, ProtocolFault, RepresentationChanged, Stalled
 from resumable.events import EventName
 from resumable.lookahead import Lookahead
 from resumable.plan import FIRST_EXTENT, ChunkState, Extent
 from resumable.ports import Response
 from resumable.probe import RangeProbe, same_on_disk
-from resumable.response import Accept, Changed, Ignored, NothingLeft, Reject
+from resumable.response import Accept, Changed, Ignored, NothingLeft, Reject, content_length
 from resumable.session import Adapters, Mode, Session
 from resumable.stream import ExtentStream, SequentialStream
 
 __all__ = ["Adopt", "Fetcher", "Mates", "Spool", "Work"]
 
 OVERLAP: Final = 64 << 10
-"""Bytes before the gap that are asked for again when the origin gives no validator; they must be the recorded ones."""
+"""Bytes on each side of a gap that are asked for again when no validator vouches; they must be the recorded ones."""
 
 Adopt = Callable[[Accept, Response], Coroutine[Any, Any, None]]
 """Awaited with the first usable answer of a download: binds the session to it."""
@@ -64,6 +64,8 @@ class Fetcher:
         self._session = work.session
         self.extent = extent
         self.stream: ExtentStream | None = None
+        self._reached = 0
+        """Where what was read of an answer ends, if that is beyond the extent."""
 
     @property
     def gained(self) -> int:
@@ -76,7 +78,7 @@ class Fetcher:
             await self._first()
         elif self._session.mode is Mode.SEQUENTIAL:
             async with self._work.answers.whole() as response:
-                await self._stream(response, self.extent, sequential=True)
+                await self._whole(response, self.extent)
         else:
             await self._extent(self.extent)
 
@@ -100,8 +102,8 @@ class Fetcher:
                     await self._work.adopt(Accept(None, 0, representation, ranged=False), response)
                 case NothingLeft():
                     raise ProtocolFault(Fault.UNSATISFIABLE, url=session.source.shown)
-                case Changed(reason=reason):
-                    raise RepresentationChanged(reason, url=session.source.shown)
+                case Changed():
+                    raise answers.changed(decision)
                 case Ignored() | Reject():
                     raise ProtocolFault(Fault.WRONG_RANGE, url=session.source.shown)
 
@@ -110,8 +112,7 @@ class Fetcher:
         ledger = session.ledger
         if ledger is None or ledger.complete:
             return
-        sequential = session.mode is Mode.SEQUENTIAL
-        if sequential:
+        if session.mode is Mode.SEQUENTIAL:
             self.extent = ledger.plan.take_all()
         elif ledger.plan.state(0) is not ChunkState.MISSING:
             return  # it has been found on the disk, and this body begins with it
@@ -122,52 +123,87 @@ class Fetcher:
             return
         self.extent.started_at = self._work.adapters.clock.monotonic()
         self._work.mates.woken()
-        await self._stream(response, self.extent, sequential=sequential)
+        if session.mode is Mode.SEQUENTIAL:
+            await self._whole(response, self.extent)
+        else:
+            await self._stream(response, self.extent, limit=limit_of(accept))
+            await self._nothing_beyond(response, accept)
 
     async def _extent(self, extent: Extent) -> None:
-        answers, probe = self._work.answers, self._work.probe
+        answers, probe, ledger = self._work.answers, self._work.probe, self._session.bound_ledger
         if answers.must_prove:
-            await self._ask(extent, min(OVERLAP, extent.cursor), self._prove)
+            around = ledger.kept_before(extent.cursor, OVERLAP), ledger.kept_after(extent.stop, OVERLAP)
+            if self._session.expected_digest is None and ledger.plan.last_done() >= ledger.grid.index(extent.stop - 1):
+                ledger.hold()
+            await self._ask(extent, around, self._prove)
         elif overlap := probe.ask(extent.cursor):
             try:
-                await self._ask(extent, overlap, probe.answer)
+                await self._ask(extent, (overlap, 0), probe.answer)
             finally:
                 probe.end()
         else:
-            await self._ask(extent, 0, self._prove)
+            await self._ask(extent, (0, 0), self._prove)
 
-    async def _ask(self, extent: Extent, overlap: int, prove: Callable[[bytes, int], Awaitable[None]]) -> None:
+    async def _ask(
+        self, extent: Extent, around: tuple[int, int], prove: Callable[[bytes, int], Awaitable[None]]
+    ) -> None:
+        """Ask for an extent and the bytes ``around`` it, which ``prove`` is given."""
         session, answers = self._session, self._work.answers
-        expected = answers.expected(extent.cursor - overlap, extent.stop, ranged=True)
+        before, after = around
+        expected = answers.expected(extent.cursor - before, extent.stop + after, ranged=True)
         async with answers.to(expected) as (response, decision):
             match decision:
                 case Accept(skip=skip):
                     session.can_resume = True
                     body = response
-                    if skip or overlap:
+                    if skip or before:
                         body = ahead = Lookahead(response)
                         await ahead.take(skip)
-                        await prove(await ahead.take(overlap), extent.cursor)
-                    await self._stream(body, extent)
+                        await prove(await ahead.take(before), extent.cursor)
+                    await self._stream(body, extent, limit=limit_of(decision))
+                    if after:
+                        await self._prove_after(body, decision, after)
+                    await self._nothing_beyond(body, decision)
                 case Ignored():
                     await self._go_sequential(response, extent)
-                case Changed(certain=False, reason=reason):
-                    self._doubt_the_tag(reason)
-                case Changed(reason=reason):
-                    raise RepresentationChanged(reason, url=session.source.shown)
+                case Changed(certain=False, reason=reason) if session.expected_digest is not None:
+                    answers.doubt()
+                    message = f"{reason}: comparing bytes instead, and the SHA-256 in the end"
+                    self._work.adapters.notify(EventName.WARNING, message)
+                case Changed():
+                    raise answers.changed(decision)
                 case NothingLeft() | Reject():
                     raise ProtocolFault(Fault.UNSATISFIABLE, url=session.source.shown)
 
-    def _doubt_the_tag(self, reason: str) -> None:
-        """Only the ETag differs (nodes of one CDN may disagree): go on in one stream and let the bytes prove it."""
-        session = self._session
-        if session.representation is None:
-            raise RuntimeError("nothing to doubt before the first answer")
-        session.representation = replace(session.representation, etag=None)
-        session.doubtful = True
-        session.mode = Mode.SINGLE
-        message = f"only the ETag differs ({reason}): comparing bytes instead"
-        self._work.adapters.notify(EventName.WARNING, message)
+    async def _prove_after(self, body: Response, accept: Accept, most: int) -> None:
+        """Compare up to ``most`` bytes that follow the extent in this answer with what is kept there."""
+        if self.extent is None or accept.span is None:
+            return
+        end = self.extent.stop
+        stop = min(accept.span.stop, end + most)
+        if stop <= end:
+            return
+        await self._prove(await Lookahead(body).take(stop - end), stop)
+        self._session.bound_ledger.proved(end)
+        self._reached = stop
+
+    async def _nothing_beyond(self, body: Response, accept: Accept) -> None:
+        """Raise ProtocolFault where a body goes on behind the bytes it is labelled with; chunked, it can."""
+        stream = self.stream
+        if stream is None or accept.body_length is None or accept.span is None:
+            return
+        labelled = accept.span.start - accept.skip + accept.body_length
+        if max(stream.extent.cursor, self._reached) == labelled and await self._goes_on(body):
+            raise ProtocolFault(Fault.TOO_LONG, url=self._session.source.shown)
+
+    async def _goes_on(self, body: Response) -> bool:
+        """Whether more comes although all has; only a body without a Content-Length can do that."""
+        if content_length(body.headers)[0] is not None:
+            return False
+        try:
+            return bool(await body.read())
+        except (Interrupted, Stalled):
+            return False
 
     async def _go_sequential(self, response: Response, extent: Extent) -> None:
         """The origin ignores ranges here: this very body becomes the one sequential pass, all other connections end."""
@@ -178,23 +214,47 @@ class Fetcher:
         ledger.plan.release(extent, ledger.prefixes())
         ledger.open.clear()
         self.extent = ledger.plan.take_all()
-        await self._stream(response, self.extent, sequential=True)
+        await self._whole(response, self.extent)
 
-    async def _stream(self, response: Response, extent: Extent, *, sequential: bool = False) -> None:
+    async def _whole(self, response: Response, extent: Extent) -> None:
+        """Take a whole body; where no validator vouches for it, it must have every chunk that is kept."""
         session = self._session
-        kind = SequentialStream if sequential else ExtentStream
-        self.stream = kind(
+        stream = SequentialStream(
             session.bound_ledger,
             session.open_part,
             extent,
             received=session.add_received,
             throttle=self._work.adapters.throttle,
         )
+        self.stream = stream
+        if self._work.answers.must_prove:
+            stream.prove_all()
+        await stream.consume(response)
+        if await self._goes_on(response):
+            raise RepresentationChanged("it is longer than it was", url=session.source.shown)
+        session.compared = session.compared or stream.last_kept >= 0
+
+    async def _stream(self, response: Response, extent: Extent, *, limit: int | None) -> None:
+        session = self._session
+        self.stream = ExtentStream(
+            session.bound_ledger,
+            session.open_part,
+            extent,
+            received=session.add_received,
+            throttle=self._work.adapters.throttle,
+            limit=limit,
+        )
         await self.stream.consume(response)
 
     async def _prove(self, received: bytes, stop: int) -> None:
-        """Compare the overlap with what the part file holds before ``stop``; no validator says it for us."""
+        """Compare bytes beside a gap with what the part file holds before ``stop``; no validator says it for us."""
         session = self._session
         session.add_received(len(received))
         if not await same_on_disk(session.open_part, received, stop):
-            raise RepresentationChanged("the bytes before the gap differ", url=session.source.shown)
+            raise RepresentationChanged("the bytes beside the gap differ", url=session.source.shown)
+        session.compared = True
+
+
+def limit_of(accept: Accept) -> int | None:
+    """Return the offset where the usable bytes of an answer end; None where it does not say."""
+    return None if accept.span is None else accept.span.stop

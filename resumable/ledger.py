@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from resumable.model import Checkpoint
-from resumable.plan import ChunkGrid, Plan
+from resumable.plan import ChunkGrid, ChunkState, Plan
 from resumable.ports import Digester
 
 
@@ -36,16 +36,18 @@ class Ledger:
         self.durable = 0
         self.resumed = 0
         self._dirty: dict[int, Checkpoint] = {}
+        self._holding = False
+        self._held: dict[int, Checkpoint] = {}
         self._durable_by_chunk: dict[int, int] = {}
 
     @property
     def complete(self) -> bool:
-        """Whether every chunk is in the part file with a known digest."""
-        return self.plan.complete
+        """Whether every chunk is in the part file with a known digest, and none of them waits to be proved."""
+        return self.plan.complete and not self._held
 
     def wrote(self, index: int, length: int, digest: bytes) -> None:
         """Book that the first ``length`` bytes of chunk ``index`` are written and have ``digest``."""
-        self._dirty[index] = Checkpoint(index, length, digest)
+        (self._held if self._holding else self._dirty)[index] = Checkpoint(index, length, digest)
         if length == self.grid.span(index).length:
             self.digests[index] = digest
             self.open.pop(index, None)
@@ -58,6 +60,58 @@ class Ledger:
         dirty = list(self._dirty.values())
         self._dirty.clear()
         return dirty
+
+    # -- bytes that only what is kept beyond them can prove ------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Hold back what is written from now on: it counts, and is checkpointed, once it is proved."""
+        self._holding = True
+
+    def proved(self, stop: int) -> None:
+        """Book that the kept bytes from ``stop`` on are the origin's: so is what is held without a gap before them."""
+        index = self.grid.index(stop - 1)
+        while index in self._held:
+            self._dirty[index] = self._held.pop(index)
+            index -= 1
+        self._holding = bool(self._held)
+
+    def proved_all(self) -> None:
+        """Book that one body has everything that is kept: so is what is held."""
+        self._dirty.update(self._held)
+        self._held.clear()
+        self._holding = False
+
+    def retry_proof(self) -> bool:
+        """Where nothing is missing and something is still not proved: its last chunk is missing again, so that it is
+        asked for together with what proves it. Return whether that was so.
+        """
+        if not self._held or self.plan.missing or self.plan.active:
+            return False
+        self.damaged(max(self._held))
+        return True
+
+    def kept_before(self, offset: int, most: int) -> int:
+        """Return how many bytes right before ``offset`` are in the part file without a gap, at most ``most``."""
+        start = offset
+        while start > 0 and offset - start < most:
+            index = self.grid.index(start - 1)
+            first, chunk = self.grid.span(index).start, self.open.get(index)
+            if self.plan.state(index) is not ChunkState.DONE and (chunk is None or first + chunk.length < start):
+                break
+            start = first
+        return min(most, offset - start)
+
+    def kept_after(self, offset: int, most: int) -> int:
+        """Return how many bytes from ``offset`` on are in the part file without a gap, at most ``most``."""
+        stop = offset
+        while stop < self.grid.complete_length and stop - offset < most:
+            index = self.grid.index(stop)
+            if self.plan.state(index) is not ChunkState.DONE:
+                chunk = self.open.get(index)
+                stop += 0 if chunk is None or stop != self.grid.span(index).start else chunk.length
+                break
+            stop = self.grid.span(index).stop
+        return min(most, stop - offset)
 
     def redo(self, checkpoints: Iterable[Checkpoint]) -> None:
         """Mark checkpoints as dirty again, unless a newer one for the chunk is waiting."""
@@ -86,6 +140,7 @@ class Ledger:
         self.digests.pop(index, None)
         self.open.pop(index, None)
         self._dirty.pop(index, None)
+        self._held.pop(index, None)
         self.plan.reject(index)
         self._book(index, 0)
 

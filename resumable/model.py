@@ -133,8 +133,8 @@ class Result:
     elapsed: float
     """Seconds from start to publication in this run."""
     verified_by: str
-    """What proves the content: ``digest`` (stated by caller or origin), ``etag``, ``last-modified``, ``length`` or
-    ``overlap``.
+    """What proves that the content is of one version: ``digest`` (stated by caller or origin), ``etag``,
+    ``last-modified``, ``overlap`` (bytes beside each break were fetched twice), or ``length`` alone.
     """
     download_id: str = ""
     warnings: tuple[str, ...] = ()

@@ -153,6 +153,10 @@ class Plan:
         self._frontier = frontier
         return min(frontier * self.grid.chunk_size, self.grid.complete_length)
 
+    def last_done(self) -> int:
+        """Return the index of the last chunk that is done; -1 where none is."""
+        return self._states.rfind(ChunkState.DONE)
+
     def missing_spans(self) -> Iterator[Span]:
         """Yield the spans of missing bytes, neighbours joined, prefixes left out."""
         for first, stop in self._runs(0):

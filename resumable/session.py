@@ -115,7 +115,11 @@ class Session:
     can_resume: bool | None = None
     changes_seen: int = 0
     doubtful: bool = False
-    """Whether the validators contradict themselves, so that only comparing bytes proves anything."""
+    """Whether the validators contradict themselves or cease to come, so that only comparing bytes proves anything."""
+    unconfirmed: int = 0
+    """Answers in a row that no validator confirmed, though one is known."""
+    compared: bool = False
+    """Whether kept bytes were proved by comparing them with fetched ones."""
     range_faults: int = 0
     repairs: int = 0
     former_reading: Mapping[int, bytes] | None = None

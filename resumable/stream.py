@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from resumable.buffers import LARGEST, SMALLEST, Buffers
+from resumable.errors import Interrupted
 from resumable.ledger import Ledger, OpenChunk
 from resumable.plan import ChunkState, Extent
 from resumable.ports import PartFile, Response
@@ -32,13 +33,18 @@ class ExtentStream:
         *,
         received: Callable[[int], None],
         throttle: Callable[[int], Awaitable[None]] | None = None,
+        limit: int | None = None,
     ) -> None:
-        """Prepare; ``received`` is told of every wire byte, ``throttle`` is awaited with the size of every block."""
+        """Prepare; ``received`` is told of every wire byte, ``throttle`` is awaited with the size of every block.
+
+        ``limit`` is the offset where the answer says that its bytes end, if that may be before the extent does.
+        """
         self._ledger = ledger
         self._part = part
         self.extent = extent
         self._received = received
         self._throttle = throttle
+        self._limit = limit
         self._buffers: list[bytearray] = []
         self._current = 0
         self._filled = 0
@@ -49,14 +55,20 @@ class ExtentStream:
         """Bytes that were missing and have come; what was only compared is not among them."""
         self._hop: asyncio.Task[None] | None = None
 
-    async def consume(self, response: Response) -> None:
-        """Read until the extent is full or the body ends; whatever happens, what came is written before it returns.
+    @property
+    def stop(self) -> int:
+        """Where this body's bytes end: at the end of the extent, or of what the answer says it holds."""
+        return self.extent.stop if self._limit is None else min(self.extent.stop, self._limit)
 
-        Raises Interrupted and Stalled from the response, LocalError from the disk.
+    async def consume(self, response: Response) -> None:
+        """Read up to ``stop``; whatever happens, what came is written before it returns.
+
+        Raises Interrupted, also where a body ends before it by its framing, and Stalled; LocalError from the disk.
         """
         extent = self.extent
+        began = extent.cursor
         try:
-            while extent.cursor < extent.stop:
+            while extent.cursor < self.stop:
                 room = self._room()
                 count = await response.read_into(room, self._arrived)
                 if not count:
@@ -71,6 +83,8 @@ class ExtentStream:
             finally:
                 for buffer in self._buffers:
                     _POOL.give_back(buffer)
+        if extent.cursor < self.stop:
+            raise Interrupted(extent.cursor - began, self.stop - began)
 
     def nudge(self) -> asyncio.Task[None] | None:
         """Begin writing what has come, however little, and return the write under way, if there is one.
@@ -82,11 +96,11 @@ class ExtentStream:
         return self._hop
 
     def _room(self) -> memoryview:
-        """Return the free part of the current buffer, at most to the end of the chunk and of the extent."""
+        """Return the free part of the current buffer, at most to the end of the chunk and of the body's bytes."""
         extent, grid = self.extent, self._ledger.grid
         if not self._buffers:
             self._buffers.append(_POOL.lease(extent.remaining))
-        stop = min(grid.span(grid.index(extent.cursor)).stop, extent.stop)
+        stop = min(grid.span(grid.index(extent.cursor)).stop, self.stop)
         most = stop - extent.cursor
         if self._throttle is not None:
             most = min(most, SMALLEST)  # in small steps, or a slow limit would come in bursts
@@ -184,6 +198,15 @@ def _succeeded(hop: asyncio.Task[None]) -> bool:
 class SequentialStream(ExtentStream):
     """Streams a representation from byte 0 for an origin without ranges; chunks already done are only compared."""
 
+    last_kept: int = -1
+    """The last chunk that is done already; once it has been compared, what was written before it is proved."""
+
+    def prove_all(self) -> None:
+        """Let what is written count only once every chunk that is done already has been compared with this body."""
+        self.last_kept = self._ledger.plan.last_done()
+        if self.last_kept >= 0:
+            self._ledger.hold()
+
     def _is_new(self, offset: int) -> bool:
         return self._ledger.plan.state(self._ledger.grid.index(offset)) != ChunkState.DONE
 
@@ -200,8 +223,12 @@ class SequentialStream(ExtentStream):
         if offset == chunk.start:
             self._digester = hashlib.sha256()
         await asyncio.to_thread(self._digester.update, block)
-        if offset + len(block) == chunk.stop and self._digester.digest() != self._ledger.digests[index]:
+        if offset + len(block) < chunk.stop:
+            return
+        if self._digester.digest() != self._ledger.digests[index]:
             raise ContentDiffersError(index)
+        if index == self.last_kept:
+            self._ledger.proved_all()
 
 
 class ContentDiffersError(Exception):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_tz
 from typing import Final, Literal
@@ -20,7 +20,7 @@ from typing import Final, Literal
 from resumable.digests import parse_sha256, stated_sha256
 from resumable.ranges import MAX_LENGTH
 
-Proof = Literal["digest", "etag", "last-modified", "length"]
+Proof = Literal["digest", "etag", "last-modified", "overlap", "length"]
 
 # RFC 9110 8.8.3, without obs-text: those bytes do not survive the way back through every client and cache.
 _OPAQUE_TAG: Final = re.compile(r'"[\x21\x23-\x7e]+"')
@@ -234,6 +234,14 @@ def only_tag_differs(known: Representation, new: Representation) -> bool:
     return _same_strong_date(known, new)
 
 
+def weakened(rep: Representation) -> Representation:
+    """Return ``rep`` for an origin whose validators have contradicted each other, or ceased to come.
+
+    They vouch for nothing any more: the tag goes, and the date only tells of a change. Bytes have to prove the rest.
+    """
+    return replace(rep, etag=None, last_modified_strong=False)
+
+
 def completed(known: Representation, new: Representation) -> Representation:
     """Return ``known``, with the length, type and digest that only ``new`` states.
 
@@ -252,13 +260,18 @@ def completed(known: Representation, new: Representation) -> Representation:
     )
 
 
-def proof(rep: Representation) -> Proof:
-    """Return the best evidence there is that bytes fetched by several requests belong together."""
+def proof(rep: Representation, *, compared: bool = False) -> Proof:
+    """Return the best evidence there is that bytes fetched by several requests belong together.
+
+    ``compared``: where no validator vouched, bytes on both sides of a break were fetched twice and were the same.
+    """
     if rep.sha256 is not None:
         return "digest"
     if rep.etag is not None and not rep.etag.weak:
         return "etag"
-    return "last-modified" if has_validator(rep) else "length"
+    if has_validator(rep):
+        return "last-modified"
+    return "overlap" if compared else "length"
 
 
 def _bare(tag: str) -> str:

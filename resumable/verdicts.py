@@ -150,8 +150,6 @@ def _protocol_fault(error: ProtocolFault) -> Verdict:
             return origin.GARBLED
         case Fault.UNSATISFIABLE:
             return origin.RANGE_REFUSED
-        case Fault.OVERLAP_DIFFERS:
-            return origin.CHANGED
     # Retried, not restarted: none of the answer was used, what is kept is sound, and another node may know the rules.
     message = f"{_FAULTS[error.fault]} The server, or a proxy on the way, is to blame."
     return replace(origin.PROTOCOL, action=Action.RETRY, limit=2, code=error.fault.value, message=message)

@@ -131,7 +131,7 @@ def reasons(ended: Ended, tmp_path: Path) -> tuple[list[str], str]:
         (Validator.STRONG, "changed: etag"),
         (Validator.WEAK, "changed: etag W/"),
         (Validator.DATE, "changed: last-modified"),
-        (Validator.NONE, "changed: the bytes before the gap differ"),
+        (Validator.NONE, "changed: the bytes beside the gap differ"),
     ],
 )
 @pytest.mark.parametrize("if_range", [True, False], ids=["If-Range honoured", "If-Range ignored"])

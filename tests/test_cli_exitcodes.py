@@ -68,7 +68,6 @@ CASES: list[tuple[BaseException, int]] = [
     (DigestMismatch(expected="a", actual="b", source="caller"), 5),
     (LengthUnverified("?"), 5),
     (RepresentationChanged("etag"), 5),
-    (ProtocolFault(Fault.OVERLAP_DIFFERS), 5),
     (DiskFull("full", needed=2, free=1, path="/"), 6),
     (DestinationError("read-only"), 6),
     (DeviceError("EIO"), 6),

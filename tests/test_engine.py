@@ -198,7 +198,7 @@ async def test_without_validators_a_changed_object_is_noticed_by_its_bytes() -> 
     with pytest.raises(StatusError):
         await rig.attempt()
     transport.content = OTHER
-    with pytest.raises(RepresentationChanged, match="bytes before the gap"):
+    with pytest.raises(RepresentationChanged, match="bytes beside the gap"):
         await rig.run((StatusError,))
     await rig.attempt()
     assert rig.published == OTHER

@@ -24,6 +24,7 @@ from resumable.validators import (
     parse_etag,
     parse_http_date,
     proof,
+    weakened,
 )
 
 MONDAY = "Mon, 06 Nov 2023 08:49:37 GMT"
@@ -403,3 +404,16 @@ def test_no_headers_make_it_raise(headers: dict[str, str]) -> None:
     assert sent is None or (sent.isascii() and sent.isprintable())
     assert rep == Representation.from_json(json.loads(json.dumps(rep.to_json())))
     assert differs(rep, rep) is None
+
+
+@pytest.mark.parametrize(
+    ("rep", "best"),
+    [
+        (Representation(complete_length=9), "overlap"),
+        (Representation(etag=ETag('"a"'), complete_length=9), "etag"),
+        (weakened(Representation(etag=ETag('"a"'), complete_length=9)), "overlap"),
+    ],
+)
+def test_comparing_proves_more_than_the_length_and_less_than_a_validator(rep: Representation, best: str) -> None:
+    """Of two proofs the better one is named; a tag in doubt is none."""
+    assert best == proof(rep, compared=True)

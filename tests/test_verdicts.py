@@ -176,7 +176,6 @@ ROWS: list[tuple[str, DownloadError, Category, Action, str]] = [
         Action.RESYNC,
         "range-refused",
     ),
-    ("other bytes before the gap", ProtocolFault(Fault.OVERLAP_DIFFERS), Category.CHANGED, Action.RESTART, "changed"),
     ("no room", FULL, Category.DISK_FULL, Action.PARK, "disk-full"),
     ("no permission", DestinationError("no permission for /d/a"), Category.PERMISSION, Action.ASK, "cannot-write-here"),
     (

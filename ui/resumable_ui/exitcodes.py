@@ -19,13 +19,11 @@ from resumable.errors import (
     DownloadError,
     DownloadPaused,
     FailedElsewhere,
-    Fault,
     IntegrityError,
     LeaseLost,
     LocalError,
     NeedsLink,
     PartFileBusy,
-    ProtocolFault,
     RedirectRefused,
     RepresentationChanged,
     StatusError,
@@ -103,8 +101,6 @@ def exit_code(error: BaseException) -> int:
         return REFUSED if 400 <= error.status < 500 and error.status not in _PASSING else NETWORK
     if isinstance(error, FailedElsewhere) and error.verdict is not None:
         return _BY_CATEGORY.get(error.verdict.category, NETWORK)
-    if isinstance(error, ProtocolFault) and error.fault is Fault.OVERLAP_DIFFERS:
-        return DATA
     return next((code for kind, code in _BY_TYPE if isinstance(error, kind)), FAULT)
 
 
