@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,13 +100,72 @@ def test_what_cannot_be_compared_is_not_concluded(
 
 def test_without_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a system's names say so."""
-    module._machine.cache_clear()
+    module._token.cache_clear()
     monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(OSError("no /proc")))
     name = new_owner()
     assert name.startswith(f"unknown.{os.getpid()}.0.")
     assert not surely_dead(name)
     monkeypatch.undo()
-    module._machine.cache_clear()
+    module._token.cache_clear()
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """Have every ``open`` of this process fail with EMFILE, really."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_without_descriptors_nobody_is_dead(other: subprocess.Popen[str]) -> None:
+    """A process that has too many files open cannot look into /proc, and its neighbours live on all the same."""
+    name, ours = name_of(other), new_owner()
+    module._own_start.cache_clear()
+    with no_descriptors_left():
+        assert not surely_dead(name)
+        assert not surely_dead(ours)
+    assert not surely_dead(ours), "what could not be known was not remembered"
+    other.kill()
+    other.communicate()
+    with no_descriptors_left():
+        assert not surely_dead(name), "it is, but nobody can know"
+    assert surely_dead(name)
+
+
+def test_a_name_made_without_descriptors_is_never_dead() -> None:
+    """And the machine is known again as soon as it can be read."""
+    module._token.cache_clear()
+    with no_descriptors_left():
+        name = new_owner()
+    assert name.startswith(f"unknown.{os.getpid()}.0.")
+    assert not surely_dead(name)
+    assert not new_owner().startswith("unknown")
+
+
+def test_a_process_that_proc_hides_is_alive(monkeypatch: pytest.MonkeyPatch, other: subprocess.Popen[str]) -> None:
+    """As /proc mounted with hidepid=2 hides the processes of other users: only signal 0 tells that it lives."""
+    name = name_of(other)
+    monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
+    assert not surely_dead(name)
+    other.kill()
+    other.communicate()
+    assert surely_dead(name)
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading /proc/<pid>/stat says ESRCH then."""
+    machine, _, started, random = new_owner().split(".")
+    monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(ProcessLookupError()))
+    assert surely_dead(f"{machine}.1.{started}.{random}")
+
+
+def test_a_number_that_is_no_pid_is_not_judged() -> None:
+    """Nobody can be asked about it."""
+    machine, _, started, random = new_owner().split(".")
+    assert not surely_dead(f"{machine}.{10**30}.{started}.{random}")
 
 
 def test_a_name_with_parentheses_does_not_confuse(tmp_path: Path) -> None:
