@@ -85,8 +85,8 @@ class AttemptTask(Generic[T]):
         self.began = True
         return await _guarded(call, self.attempt, limit)
 
-    async def stop(self, *, within_s: float) -> None:
-        """Cancel it and wait for its clean-up, but not longer than ``within_s`` seconds of real time."""
+    async def stop(self, *, within_s: float | None) -> None:
+        """Cancel it and wait for its clean-up, but not longer than ``within_s`` seconds of real time; None: for ever."""
         if self._task.done():
             return
         self._task.cancel()
@@ -112,6 +112,11 @@ class AttemptTask(Generic[T]):
             error=error,
             delay_s=delay_s,
         )
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a thread is still at work on it."""
+        return self.attempt.in_thread and not self._task.done()
 
     @property
     def outcome(self) -> Outcome[T]:

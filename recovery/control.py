@@ -25,7 +25,18 @@ class Wish(StrEnum):
 class Attempt:
     """One try, as its callable sees it. The callable may ignore it; it never needs to know that it is retried."""
 
-    __slots__ = ("_lowest", "done", "fresh", "generation", "history", "number", "operation_id", "total", "verdict")
+    __slots__ = (
+        "_lowest",
+        "done",
+        "fresh",
+        "generation",
+        "history",
+        "in_thread",
+        "number",
+        "operation_id",
+        "total",
+        "verdict",
+    )
 
     def __init__(
         self,
@@ -50,6 +61,9 @@ class Attempt:
         """Of the failure before this attempt; None for the first one of this process."""
         self.fresh = fresh
         """Do not reuse what the attempt before used (its connection, above all)."""
+        self.in_thread = False
+        """Set where a thread does the work: it cannot be interrupted, so that its run waits for it, however long, and
+        nobody else may have the operation meanwhile."""
         self.done = done
         """Durable units, as last reported."""
         self.total = total

@@ -60,6 +60,7 @@ class DurableCall:
         Raises:
             GaveUp: a former process had given it up; what is left to be taken back is, next.
         """
+        attempt.in_thread = self._turns is not None
         return await self._stepped.attempt(attempt, self._ways)
 
     async def give_up(self, error: BaseException) -> bool:

@@ -20,6 +20,7 @@ this holds.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import queue
 import threading
@@ -50,6 +51,31 @@ class CallerSide:
 
     async def call(self, fn: Callable[[], R]) -> R:
         """Run ``fn`` in the waiting thread and return its result, or raise what it raised, a SystemExit included."""
+        return await self._put(fn)
+
+    async def see_through(self, fn: Callable[[], R], *, when_cancelled: Callable[[], None] = lambda: None) -> R:
+        """Like ``call``, but wait for the end of ``fn`` even when cancelled, however often: a thread cannot be
+        interrupted, only be asked to stop, for which ``when_cancelled`` is called here. A result outlives that.
+
+        Raises:
+            asyncio.CancelledError: ``fn`` raised ``concurrent.futures.CancelledError`` after the cancellation.
+        """
+        future = self._put(fn)
+        cancelled: asyncio.CancelledError | None = None
+        while not future.done():
+            try:
+                await asyncio.wait((future,))
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+                when_cancelled()
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            if cancelled is None:
+                raise
+            raise cancelled from None
+
+    def _put(self, fn: Callable[[], R]) -> asyncio.Future[R]:
         future: asyncio.Future[R] = self._loop.create_future()
 
         def run() -> None:
@@ -61,7 +87,7 @@ class CallerSide:
                 self._loop.call_soon_threadsafe(_succeed, future, value)
 
         self.inbox.put(run)
-        return await future
+        return future
 
 
 class Visit(Generic[T]):

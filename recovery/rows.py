@@ -132,6 +132,11 @@ def put_command(conn: sqlite3.Connection, command: Command, *, taken_at: float |
     conn.execute(_PUT_COMMAND, sealed(cells))
 
 
+def drop_commands(conn: sqlite3.Connection, operation_id: str) -> None:
+    """Delete the commands for an operation that nobody has taken."""
+    conn.execute("DELETE FROM commands WHERE operation_id = ? AND taken_at IS NULL", (operation_id,))
+
+
 def read_commands(
     conn: sqlite3.Connection, where: str, parameters: Sequence[Cell] = ()
 ) -> Iterator[tuple[Command, float | None]]:

@@ -204,7 +204,7 @@ class Run(Generic[T]):
         )
         while not trial.done and not self._must_stop():
             await self._waker.sleep()
-        await trial.stop(within_s=_CLEAN_UP_S)
+        await trial.stop(within_s=None if trial.attempt.in_thread else _CLEAN_UP_S)
         return trial
 
     # -- ends ---------------------------------------------------------------------------------------------------------
@@ -275,6 +275,8 @@ class Run(Generic[T]):
         await self._admission.give_back()
         if self._account.closed or self._lost or not self.book.touched:
             return
+        if self._trial is not None and self._trial.at_work:
+            return  # it is running, and says so until its lease runs out or its process ends
         if self._account.last is None:
             self._account.last = self._interrupted()
         # Cancelled while we asked for the lease, we cannot know whether we have it; asking again tells.

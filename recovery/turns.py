@@ -12,7 +12,6 @@ from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any, TypeVar
 
-from recovery.attempt_task import Outcome
 from recovery.loopthread import CallerSide, process_loop
 
 __all__ = ["Turns", "take_turns"]
@@ -33,18 +32,16 @@ class Turns:
 
     async def call(self, function: Callable[[], T]) -> T:
         """Call ``function`` in the thread. Cancelled, it waits: a thread cannot be interrupted, only asked to stop."""
-        turn = self._loop.create_task(self._side.call(partial(_outcome_of, function)))
-        try:
-            await asyncio.wait((turn,))
-        except asyncio.CancelledError:
-            self._stopping = True
-            await asyncio.wait((turn,))  # until it ends by itself, or we are cancelled once more
-            raise
-        outcome = turn.result()
-        if outcome.error is not None:
-            raise outcome.error
-        value: T = outcome.value  # type: ignore[assignment]  # None is a value like any other
-        return value
+        self._stopping = False
+        return await self._side.see_through(partial(self._turn, function), when_cancelled=self._stop)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _turn(self, function: Callable[[], T]) -> T:
+        if self._stopping:
+            raise CancelledError  # before the thread came to it
+        return function()
 
     def wait_for(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what is to be stored to its end; for a function that is being called in the thread.
@@ -89,10 +86,3 @@ def _in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _outcome_of(function: Callable[[], T]) -> Outcome[T]:
-    try:
-        return Outcome(value=function())
-    except BaseException as exc:  # noqa: BLE001 - the edge of the thread: who awaits it gets it, Ctrl-C included
-        return Outcome(error=exc)

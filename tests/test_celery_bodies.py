@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,10 +16,18 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from recovery import run as run_module
+from recovery.celery.decorator import body_of
+from recovery.celery.endings import How, TaskCall
+from recovery.celery.runtime import JournalRuntime
+from recovery.celery.taskrun import TaskRun
+from recovery.loopthread import process_loop
+from recovery.policy import RetryPolicy
+from recovery.states import State
 from resumable.celery import DownloadFailed, download, resumable_task
 from tests import celery_app
 from tests.origin import Behaviour, Content, Origin
-from tests.workers import Broker, broker, worker
+from tests.workers import Broker, broker, rows, worker
 
 pytestmark = pytest.mark.blocking
 
@@ -135,6 +144,29 @@ def test_get_in_an_asynchronous_body(eager: Celery, tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="await the coroutine"):
         mistaken.apply().get()
+
+
+def test_a_thread_that_was_paused_keeps_its_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be interrupted: until its body has returned nobody else may run it, and what it returned counts."""
+    monkeypatch.setattr(run_module, "_CLEAN_UP_S", 0.01)
+    state = tmp_path / "state.db"
+    runtime = JournalRuntime(state, longest_wait_s=2.0, is_control=lambda _: False)
+    run = TaskRun(TaskCall(name="job", task_id="T", policy=RetryPolicy()))
+    seen: list[tuple[State, bool]] = []
+
+    def body() -> str:
+        process_loop.get().loop.call_soon_threadsafe(run.control.pause)
+        time.sleep(0.3)
+        seen.extend((row.state, row.leased(time.time())) for row in rows(state, "task"))
+        return "value"
+
+    try:
+        ending = runtime.start(run, body_of(body, (), {})).result()
+    finally:
+        runtime.close()
+    assert seen == [(State.RUNNING, True)]
+    assert (ending.how, ending.value) == (How.DONE, "value")
+    assert [row.state for row in rows(state, "task")] == [State.COMPLETE]
 
 
 async def _awaited() -> None:

@@ -30,6 +30,7 @@ from recovery import (
     current_sync_operation,
     recoverable,
 )
+from recovery import run as run_module
 from recovery.loopthread import process_loop
 from recovery.recipe import Recipe
 from recovery.supervisors import close_state_files
@@ -260,6 +261,42 @@ def test_a_pause_reaches_a_blocking_function_at_its_next_step(journal: MemoryJou
         work()
     assert in_background(lambda: journal.find("import", "x")).state is State.PAUSED
     assert work() == "restored 1"
+
+
+@pytest.mark.parametrize("ending", ["returns", "fails"])
+def test_a_blocking_function_that_was_paused_is_nobody_elses_until_it_ends(
+    journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """However long that takes: the row says running, its lease is renewed, and a result that comes is recorded."""
+    monkeypatch.setattr(run_module, "_CLEAN_UP_S", 0.01)
+    supervisor = Supervisor(journal, lease_ttl_s=0.15)
+    seen: list[tuple[State, bool]] = []
+
+    def look() -> None:
+        row = in_background(lambda: journal.find("import", "x"))
+        seen.append((row.state, row.leased(time.time())))
+
+    @recoverable(journal=supervisor, key="x", kind="import", policy=AT_ONCE)
+    def work() -> str:
+        if not seen:
+            asyncio.run_coroutine_threadsafe(supervisor.close(), process_loop.get().loop)
+            for _ in range(4):
+                time.sleep(0.1)
+                look()
+        if ending == "fails":
+            raise ConnectionResetError
+        return "done"
+
+    if ending == "returns":
+        assert work() == "done"
+    else:
+        with pytest.raises(OperationPaused):
+            work()
+    assert seen == [(State.RUNNING, True)] * 4
+    row = in_background(lambda: journal.find("import", "x"))
+    assert (row.state, row.owner) == (State.COMPLETE if ending == "returns" else State.PAUSED, None)
+    (record,) = in_background(lambda: journal.attempts(row.operation_id))
+    assert record.error == (None if ending == "returns" else "ConnectionResetError")
 
 
 def test_ctrl_c_inside_a_durable_blocking_function_pauses_it(journal: MemoryJournal) -> None:

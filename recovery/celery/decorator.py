@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import functools
 import inspect
@@ -105,14 +106,18 @@ def body_of(
     async def sync_body(run: TaskRun) -> Any:
         context = contextvars.copy_context()
         context.run(CURRENT.set, run.steps.in_thread)
-        value = await run.side.call(functools.partial(_call_in_thread, run, context, fn, args, kwargs))
-        if run.gives_way is not None:
-            raise run.gives_way
-        if run.interruption is not None:
-            run.stop(stop_reason(run.interruption))
-        if run.reason is not None:
-            await asyncio.Event().wait()  # the supervisor cancels it
-        return value
+        if run.attempt is not None:
+            run.attempt.in_thread = True
+        try:
+            return await run.side.see_through(functools.partial(_call_in_thread, run, context, fn, args, kwargs))
+        except concurrent.futures.CancelledError:
+            if run.gives_way is not None:
+                raise run.gives_way from None
+            if run.interruption is not None:
+                run.stop(stop_reason(run.interruption))
+            if run.reason is None:
+                raise
+            return await asyncio.Event().wait()  # the supervisor cancels it
 
     return sync_body
 
@@ -120,10 +125,11 @@ def body_of(
 def _call_in_thread(
     run: TaskRun, context: contextvars.Context, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
+    """Raises CancelledError of ``concurrent.futures`` where the body was led out or interrupted."""
     try:
         return context.run(fn, *args, **kwargs)
     except SlotFreed:
-        return None
+        raise concurrent.futures.CancelledError from None
     except NothingNew:
         raise
     except SoftTimeLimitExceeded as exc:
@@ -132,7 +138,7 @@ def _call_in_thread(
         raise
     except BaseException as exc:  # noqa: BLE001 - on its way to end the process: the journal is told first
         run.interruption = exc
-    return None
+    raise concurrent.futures.CancelledError
 
 
 def call_of(

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ __all__ = ["JournalRuntime", "Runtime", "messages_of", "open_journal"]
 log = logging.getLogger("recovery.celery")
 
 _LOOK_S = 0.25
+_PAUSE_S = 6.0
+"""A second more than bodies have to put themselves in order."""
 
 
 def messages_of(state: Path) -> MessageStore:
@@ -95,7 +97,7 @@ class Runtime(ABC):
             longest_wait_s=self.longest_wait_s,
             lease_ttl_s=LEASE_S,
         )
-        self._stack.push_async_callback(supervisor.close)
+        self._stack.push_async_callback(_pause_all, supervisor)
         return TaskRunner(
             journal,
             supervisor,
@@ -128,6 +130,12 @@ class Runtime(ABC):
         if self._watching is not None:
             self._watching.cancel()
         await self._stack.aclose()
+
+
+async def _pause_all(supervisor: Supervisor) -> None:
+    with suppress(TimeoutError):  # of a thread that is at work still: its row says so until its process has ended
+        async with asyncio.timeout(_PAUSE_S):
+            await supervisor.close()
 
 
 class JournalRuntime(Runtime):
