@@ -28,11 +28,11 @@ from recovery.lifecycle import Fenced, set_by_hand
 from recovery.lookup import Lookup
 from recovery.records import AttemptRecord, Change, Command, JournalStatistics, JsonValue, Operation, OperationSpec
 from recovery.retention import doomed_in, forget_in, sweep_out_in
-from recovery.rows import damaged_operations, put_command, read_commands, read_operation
+from recovery.rows import damaged_operations, drop_commands, put_command, read_commands, read_operation
 from recovery.schema import Schema
 from recovery.siderows import put_gate, read_gate, read_gates, read_steps
 from recovery.states import State
-from recovery.transactions import Transactions, check_generation, new_id, put_changed
+from recovery.transactions import Transactions, check_generation, new_id
 from recovery.verdict import Verdict
 from recovery.work import after_commit
 
@@ -211,8 +211,8 @@ class Journal(Transactions, Lookup):
                 wish = Command(request_id=request_id, operation_id=operation_id, name=_COMMAND_OF[state], posted_at=now)
                 put_command(conn, wish)
                 return row
-            conn.execute("DELETE FROM commands WHERE operation_id = ? AND taken_at IS NULL", (operation_id,))
-            return put_changed(conn, set_by_hand(row, state, now))
+            drop_commands(conn, operation_id)
+            return self._put(conn, set_by_hand(row, state, now))
 
         return await self._database.write(work)
 

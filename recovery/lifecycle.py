@@ -78,12 +78,15 @@ def begun(spec: OperationSpec, operation_id: str, now: float) -> Operation:
     )
 
 
-def asked_again(row: Operation, spec: OperationSpec, now: float) -> Operation:
-    """Return the row after somebody has asked for the operation again: what had stopped is eligible, with a fresh
+def asked_again(row: Operation, spec: OperationSpec, now: float, *, owner: str | None = None) -> Operation:
+    """Return the row after ``owner`` has asked for the operation again: what had stopped is eligible, with a fresh
     budget.
 
-    ``deaths`` stay: who crashes at every start must not be started for ever by whoever starts what was unfinished.
+    What another owner is running stays as that one has asked for it. ``deaths`` stay, unless a person asks: who crashes
+    at every start must not be started for ever by whoever starts what was unfinished.
     """
+    if row.leased(now) and row.owner != owner:
+        return row
     if row.state in TERMINAL or row.state is State.PAUSED:
         if spec.again is not None and spec.again != row.generation:
             return row
@@ -239,6 +242,7 @@ def _as_asked(row: Operation, spec: OperationSpec, now: float) -> Operation:
         max_attempts=policy.max_attempts,
         max_no_progress=policy.max_no_progress,
         deadline_at=None if policy.deadline_s is None else row.history.started_at + policy.deadline_s,
+        deaths=0 if spec.by_hand else row.deaths,
         args=spec.args,
     )
     if spec.progress_done is not None:

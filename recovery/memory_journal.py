@@ -46,7 +46,7 @@ class MemoryJournal:
     async def begin(self, spec: OperationSpec, *, now: float | None = None) -> Operation:
         """See ``Journal.begin``."""
         await self._turn()
-        row = self._begin(spec, self._clock.time() if now is None else now)
+        row = self._begin(spec, None, self._clock.time() if now is None else now)
         self.writes.append("begin")
         return self._put(row)
 
@@ -55,7 +55,7 @@ class MemoryJournal:
     ) -> tuple[Operation, int | None]:
         """See ``Journal.begin_and_claim``."""
         await self._turn()
-        row = self._begin(spec, now)
+        row = self._begin(spec, owner, now)
         taken = claimed(row, owner, ttl_s, now)
         self.writes.append("begin" if taken is None else "claim")
         return self._put(taken or row), None if taken is None else taken.generation
@@ -103,6 +103,8 @@ class MemoryJournal:
             state=state, now=now, history=history, verdict=verdict, error=error, next_at=next_at, progress=progress
         )
         row = recorded(row, generation, change)
+        if state in TERMINAL or state is State.PAUSED:
+            self._drop_commands(operation_id)
         if state is State.COMPLETE:
             self._steps.pop(operation_id, None)
         if attempt is not None:
@@ -223,7 +225,12 @@ class MemoryJournal:
         if self.fail_with is not None:
             raise self.fail_with
 
-    def _begin(self, spec: OperationSpec, now: float) -> Operation:
+    def _drop_commands(self, operation_id: str) -> None:
+        untaken = [key for key, (each, taken) in self._commands.items() if each.operation_id == operation_id and not taken]
+        for request_id in untaken:
+            del self._commands[request_id]
+
+    def _begin(self, spec: OperationSpec, owner: str | None, now: float) -> Operation:
         to_json(spec.args)
         row = self._newest.get((spec.kind, spec.key))
         if row is not None and row.state in TERMINAL:
@@ -235,7 +242,10 @@ class MemoryJournal:
                 raise ValueError(msg)
         if row is None:
             return begun(spec, spec.operation_id or secrets.token_hex(5), now)
-        return asked_again(row, spec, now)
+        again = asked_again(row, spec, now, owner=owner)
+        if again.state is not row.state:
+            self._drop_commands(row.operation_id)
+        return again
 
     def _fenced_row(self, operation_id: str, generation: int) -> Operation:
         row = self._rows.get(operation_id)

@@ -48,6 +48,8 @@ class OperationSpec:
     somebody else ran it to its end or stopped it by hand, stays as it is and cannot be claimed. None: take up any; a
     number that is no generation, such as -1: none.
     """
+    by_hand: bool = False
+    """A person asks, and not a program that starts what was unfinished: its dead owners are forgotten."""
     progress_done: int | None = None
     """Durable units that the caller knows of, such as bytes its own checkpoints vouch for; None where it does not
     know. An

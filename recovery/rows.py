@@ -18,6 +18,7 @@ from recovery.verdict import Category, Condition, UserAction
 
 __all__ = [
     "damaged_operations",
+    "drop_commands",
     "load_json",
     "operations",
     "put_attempt",

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from recovery.lifecycle import Fenced, advanced, asked_again, begun, claimed, recorded, renewed
 from recovery.records import Change, JsonValue, Operation, OperationSpec, evolve
 from recovery.revs import newest_rev
-from recovery.rows import operations, put_attempt, put_operation, read_operation
+from recovery.rows import drop_commands, operations, put_attempt, put_operation, read_operation
 from recovery.siderows import forget_steps, put_step
 from recovery.states import TERMINAL, State
 from recovery.supersede import supersede
@@ -48,17 +48,17 @@ class Transactions:
 
     def begin_in(self, conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, now: float) -> Operation:
         """See ``Journal.begin``; ``fresh_id`` is used where the spec names none."""
-        row, changed = _begin(conn, spec, fresh_id, now)
+        row, changed = _begin(conn, spec, fresh_id, None, now)
         return put_changed(conn, row) if changed else row
 
     def begin_and_claim_in(
         self, conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, *, owner: str, ttl_s: float, now: float
     ) -> tuple[Operation, int | None]:
         """See ``Journal.begin_and_claim``."""
-        row, changed = _begin(conn, spec, fresh_id, now)
+        row, changed = _begin(conn, spec, fresh_id, owner, now)
         taken = claimed(row, owner, ttl_s, now)
         if taken is not None:
-            row = self._put_held(conn, taken)
+            row = self._put(conn, taken)
         elif changed:
             row = put_changed(conn, row)
         return row, None if taken is None else row.generation
@@ -69,7 +69,7 @@ class Transactions:
         """See ``Journal.claim``; returns the row."""
         row = read_operation(conn, operation_id)
         taken = None if row is None else claimed(row, owner, ttl_s, now)
-        return None if taken is None else self._put_held(conn, taken)
+        return None if taken is None else self._put(conn, taken)
 
     def reclaim_in(self, conn: sqlite3.Connection, told: Operation, now: float) -> None:
         """Make a file that was away agree with a claim that was made in memory, because its owner goes by what it was
@@ -99,7 +99,10 @@ class Transactions:
             if row is None:
                 return False
             owner = None if held is None else held.owner
-            self._put_held(conn, renewed(row, generation, owner, ttl_s, now, progress))
+            self._put(conn, renewed(row, generation, owner, ttl_s, now, progress))
+            if ttl_s <= 0:
+                # Anybody's from now on: what another owner completes and forgets must not come back from here.
+                after_commit(conn, lambda: self._let_go(operation_id, generation))
         except Fenced:
             self._let_go(operation_id, generation)
             return False
@@ -112,10 +115,12 @@ class Transactions:
             raise Fenced(operation_id, generation)
         held = self._held.get(operation_id)
         try:
-            row = self._put_held(conn, recorded(row, generation, change, None if held is None else held.owner))
+            row = self._put(conn, recorded(row, generation, change, None if held is None else held.owner))
         except Fenced:
             self._let_go(operation_id, generation)
             raise
+        if change.state in TERMINAL or change.state is State.PAUSED:
+            drop_commands(conn, operation_id)  # they were for this run, and must not meet the next one
         if change.state is State.COMPLETE:
             # Done: when it is asked for again, it is done again, and from the start.
             forget_steps(conn, operation_id)
@@ -162,6 +167,12 @@ class Transactions:
             if row is None or (is_behind(conn) and row.owner == held.owner and evolve(row, rev=held.rev) != held):
                 self.reclaim_in(conn, held, held.updated_at)
 
+    def _put(self, conn: sqlite3.Connection, row: Operation) -> Operation:
+        """Write a row, and hold it as long as it has an owner."""
+        row = put_changed(conn, row)
+        after_commit(conn, lambda: self._remember(row))
+        return row
+
     def _advance(
         self,
         conn: sqlite3.Connection,
@@ -175,12 +186,7 @@ class Transactions:
             raise Fenced(operation_id, generation)
         further = advanced(row, generation, progress)
         if further is not row:
-            self._put_held(conn, further)
-
-    def _put_held(self, conn: sqlite3.Connection, row: Operation) -> Operation:
-        row = put_changed(conn, row)
-        after_commit(conn, lambda: self._remember(row))
-        return row
+            self._put(conn, further)
 
     def _let_go(self, operation_id: str, generation: int) -> None:
         # Or, should the file be lost, we would put back a row that is another owner's by now.
@@ -215,7 +221,9 @@ def put_changed(conn: sqlite3.Connection, row: Operation) -> Operation:
     return row
 
 
-def _begin(conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, now: float) -> tuple[Operation, bool]:
+def _begin(
+    conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, owner: str | None, now: float
+) -> tuple[Operation, bool]:
     row = find_live(conn, spec.kind, spec.key)
     if row is None and spec.operation_id is not None:
         row = read_operation(conn, spec.operation_id)
@@ -226,7 +234,9 @@ def _begin(conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, now: fl
         row = begun(spec, spec.operation_id or fresh_id, now)
         # The file may know this operation: then its generations have been used, by owners that may be alive.
         return (evolve(row, generation=zlib.crc32(fresh_id.encode())) if is_blind(conn) else row), True
-    again = asked_again(row, spec, now)
+    again = asked_again(row, spec, now, owner=owner)
+    if again.state is not row.state:
+        drop_commands(conn, row.operation_id)  # they were for a run that has ended
     return again, again is not row
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,39 @@ async def of_a_former_life(path: Path, clock: FakeClock, **more: Any) -> Operati
         await journal.post_command(row.operation_id, "pause", request_id="r")
     await clock.advance(TTL)
     return row
+
+
+async def defer(journal: Journal, row: Operation, generation: int, clock: FakeClock) -> None:
+    """Record a wait that somebody else may end, as a supervisor does that must not sleep."""
+    await fail(journal, row, generation, clock, 1)
+    await journal.renew(row.operation_id, generation, ttl_s=0.0, now=clock.time())
+
+
+async def set_by_hand(journal: Journal, row: Operation, generation: int, clock: FakeClock) -> None:
+    """Pause an operation whose lease has run out."""
+    await clock.advance(TTL)
+    await journal.set_idle_state(row.operation_id, State.QUEUED, now=clock.time())
+
+
+@pytest.mark.parametrize("let_go", [defer, set_by_hand])
+async def test_what_was_let_go_never_comes_back(
+    let_go: Callable[[Journal, Operation, int, FakeClock], Awaitable[None]], state_path: Path, clock: FakeClock
+) -> None:
+    """Another process has completed it, and it was forgotten: who once held it must not put it back with its own rows,
+    or it would be done again.
+    """
+    async with opened(state_path, clock) as (_, first), opened(state_path, clock) as (database, second):
+        row, generation = await claim(first, clock, "first", key="done elsewhere")
+        await let_go(first, row, generation, clock)
+        row, generation = await claim(second, clock, "second", key="done elsewhere")
+        await second.record(row.operation_id, generation, state=State.COMPLETE, now=clock.time())
+        assert await second.forget([row.operation_id]) == 1
+        mine, generation = await claim(first, clock, "first", key="damaged")
+        await database.write(
+            lambda conn: conn.execute("UPDATE operations SET title = 'x' WHERE operation_id = ?", (mine.operation_id,))
+        )
+        assert await first.renew(mine.operation_id, generation, ttl_s=TTL, now=clock.time()), "put back"
+        assert [each.operation_id for each in await second.list()] == [mine.operation_id]
 
 
 @pytest.mark.parametrize("name", [None, "mine"], ids=["a new id", "the same id"])

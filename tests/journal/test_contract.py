@@ -305,7 +305,36 @@ async def test_gates_are_changed_in_one_step(journal: AnyJournal) -> None:
 
 
 async def test_asking_differently_while_another_runs_it(journal: AnyJournal, clock: FakeClock) -> None:
-    """What is asked for is noted, the lease is not had."""
-    await claim(journal, clock)
-    row, none = await journal.begin_and_claim(spec(title="better"), owner="two", ttl_s=TTL, now=clock.time())
-    assert (row.title, row.owner, none) == ("better", "one", None)
+    """Nothing of its row changes: it is what the one who runs it has asked for, and not what is run."""
+    before, _ = await claim(journal, clock, title="first", args={"id": "T1"})
+    asked = spec(title="second", args={"id": "T2"}, policy=RetryPolicy(max_attempts=7), progress_done=8, by_hand=True)
+    row, none = await journal.begin_and_claim(asked, owner="two", ttl_s=TTL, now=clock.time())
+    assert (row, none) == (before, None)
+    assert await journal.begin(asked) == before
+    await clock.advance(TTL)
+    row, _ = await claim(journal, clock, "two", title="second", args={"id": "T2"})
+    assert (row.title, row.args) == ("second", {"id": "T2"})
+
+
+@pytest.mark.parametrize("state", [State.COMPLETE, State.FAILED, State.CANCELLED, State.PAUSED])
+async def test_a_command_ends_with_the_run_it_was_for(state: State, journal: AnyJournal, clock: FakeClock) -> None:
+    """One that came too late must not stop the next run, whether it was posted before or after the end."""
+    row, generation = await claim(journal, clock, operation_id="mine")
+    await journal.post_command("mine", "pause")
+    await journal.record("mine", generation, state=state, now=clock.time())
+    await journal.post_command("mine", "cancel")
+    await claim(journal, clock, operation_id="mine")
+    assert await journal.take_commands(["mine"]) == []
+    await journal.post_command("mine", "pause")
+    assert [command.name for command in await journal.take_commands(["mine"])] == ["pause"]
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.PARKED])
+async def test_a_command_outlives_a_wait(state: State, journal: AnyJournal, clock: FakeClock) -> None:
+    """And the death of an owner: whoever goes on with the same run obeys it."""
+    row, generation = await claim(journal, clock)
+    await journal.post_command(row.operation_id, "pause")
+    await journal.record(row.operation_id, generation, state=state, now=clock.time())
+    await journal.renew(row.operation_id, generation, ttl_s=0.0, now=clock.time())
+    await claim(journal, clock, "two")
+    assert [command.name for command in await journal.take_commands([row.operation_id])] == ["pause"]

@@ -224,12 +224,32 @@ def test_asking_again_for_what_stopped(state: State) -> None:
 def test_asking_again_for_what_goes_on() -> None:
     """Nothing changes but what is asked differently; the deadline counts from the start of the budget."""
     policy = RetryPolicy(max_attempts=9, deadline_s=100.0)
-    before = asked_again(row(title="old"), spec(policy=policy), NOW)
-    assert asked_again(before, spec(policy=policy), NOW + 1.0) is before
+    before = asked_again(row(title="old"), spec(policy=policy), NOW, owner="one")
+    assert asked_again(before, spec(policy=policy), NOW + 1.0, owner="one") is before
     assert (before.title, before.max_attempts, before.deadline_at) == ("old", 9, 110.0)
     assert before.history == WORN
-    further = asked_again(before, spec(policy=policy, progress_done=8), NOW)
+    further = asked_again(before, spec(policy=policy, progress_done=8), NOW, owner="one")
     assert (further.progress_done, further.updated_at) == (8, NOW)
+
+
+@pytest.mark.parametrize(
+    ("owner", "lease", "untouched"), [("two", 1.0, True), (None, 1.0, True), ("one", 1.0, False), ("two", 0.0, False)]
+)
+def test_what_another_runs_stays_as_that_one_asked_for_it(owner: str | None, lease: float, untouched: bool) -> None:
+    """Who only asks has no say in a row whose lease is another's: its args name the message to send again."""
+    before = row(lease=lease, args={"id": "first"})
+    asked = spec(policy=RetryPolicy(max_attempts=9), args={"id": "second"}, progress_done=8, by_hand=True)
+    after = asked_again(before, asked, NOW, owner=owner)
+    assert (after is before) == untouched
+    assert after.args == {"id": "first" if untouched else "second"}
+
+
+def test_a_person_who_asks_again_forgets_the_dead() -> None:
+    """As ``set_by_hand`` does: otherwise the very next death would end it."""
+    for state, owner in ((State.FAILED, None), (State.QUEUED, None), (State.RUNNING, "dead")):
+        before = row(state, owner=owner, lease=-1.0, deaths=3)
+        assert asked_again(before, spec(by_hand=True), NOW, owner="two").deaths == 0
+        assert asked_again(before, spec(), NOW, owner="two").deaths == 3
 
 
 DUE = [
