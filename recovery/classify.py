@@ -129,7 +129,7 @@ class Classifier:
         for inner in _enclosed(exc):
             verdict = self._judge(inner, seen, of_socket=of_socket)
             if verdict is not None:
-                return verdict
+                return machine.STOPPED_INSIDE if verdict.category is Category.CONTROL else verdict
         return None
 
     def _worst_leaf(

@@ -226,7 +226,9 @@ class MemoryJournal:
             raise self.fail_with
 
     def _drop_commands(self, operation_id: str) -> None:
-        untaken = [key for key, (each, taken) in self._commands.items() if each.operation_id == operation_id and not taken]
+        untaken = [
+            key for key, (each, taken) in self._commands.items() if each.operation_id == operation_id and not taken
+        ]
         for request_id in untaken:
             del self._commands[request_id]
 

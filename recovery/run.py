@@ -125,6 +125,7 @@ class Run(Generic[T]):
             return await self._repeat()
         except Exception as error:
             # A hook, a rule or a clock that is not ours broke. Nobody goes on with this, so the row must not say so.
+            await self._admission.give_back()
             if self._claimed and not self._lost and not self._account.closed:
                 await self._account.end(self._account.failed(State.FAILED, error))
             raise
@@ -149,6 +150,8 @@ class Run(Generic[T]):
             self._account.tell()
         await self._admission.take_slot(self._slot_or_stop)
         now = self._means.clock.time()
+        if self.control.wants_retry:
+            self.book.spec = replace(self.book.spec, by_hand=True)
         if not await self.book.claim(now):
             raise LeaseHeld(self.book.operation)
         self._claimed = True
@@ -183,8 +186,7 @@ class Run(Generic[T]):
             await self._admission.take_slot(self._slot_or_stop)
             await self._heed()
             until = await self._admission.ask_gate(self._account.attempt_name, asked_for=self._urged)
-            # A person who wants it tried now may knock at a closed gate, once.
-            if until is None or self._urged:
+            if until is None:
                 break
             await self._rest(max(0.0, until - self._means.clock.time()))
         self._urged = False
@@ -205,6 +207,7 @@ class Run(Generic[T]):
         while not trial.done and not self._must_stop():
             await self._waker.sleep()
         await trial.stop(within_s=None if trial.attempt.in_thread else _CLEAN_UP_S)
+        self.control.take_retry()  # what came while it was made had no wait to end, and is not for the next one
         return trial
 
     # -- ends ---------------------------------------------------------------------------------------------------------
@@ -223,7 +226,7 @@ class Run(Generic[T]):
         if may_be_offline(verdict) and not await self._holds(Condition.NETWORK, error):
             verdict = OFFLINE
         if not isinstance(error, Exception) or verdict.action is Action.PROPAGATE:
-            await self._propagate(error)
+            await self._propagate(error, verdict)
         self._account.verdict = self.control.verdict = verdict
         await self._admission.failed(verdict)
         self._account.history = self._account.history.after_failure(verdict, progressed=trial.attempt.progressed)
@@ -247,14 +250,24 @@ class Run(Generic[T]):
                 raise fenced from error
         raise error
 
-    async def _propagate(self, error: BaseException) -> NoReturn:
-        """Raise control flow again, after a bounded last write."""
+    async def _propagate(self, error: BaseException, verdict: Verdict) -> NoReturn:
+        """Raise control flow again, after bounded last writes; the row says paused only if that is what it was."""
+        stopped = verdict.category is Category.CONTROL and verdict != machine.STOPPED_INSIDE
+        if stopped or not isinstance(error, Exception):
+            last = self._account.entry(State.PAUSED, made=True, error=error)
+        else:
+            self._account.verdict = self.control.verdict = verdict
+            last = self._account.failed(State.FAILED, error)
         with suppress(TimeoutError, Fenced):
-            await to_the_end(
-                self._account.end(self._account.entry(State.PAUSED, made=True, error=error)), within_s=_STOP_S
-            )
+            await to_the_end(self._leave(last), within_s=_STOP_S)
         self._account.closed = True
         raise error
+
+    async def _leave(self, last: Entry) -> None:
+        try:
+            await self._account.end(last)
+        finally:
+            await self._admission.give_back()
 
     async def _heed(self, error: BaseException | None = None) -> None:
         """Raise what we were asked to end with, if anything."""

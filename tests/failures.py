@@ -124,8 +124,6 @@ CONTROL_FLOW = [
     Row("cancelled download", foreign("resumable.errors.DownloadCancelled"), C.CONTROL, A.PROPAGATE),
     Row("fenced", foreign("recovery.journal.Fenced"), C.LOST_RACE, A.PROPAGATE),
     Row("lease lost", foreign("resumable.errors.LeaseLost"), C.LOST_RACE, A.PROPAGATE),
-    Row("unique key taken", sqlite(2067, sqlite3.IntegrityError), C.LOST_RACE, A.PROPAGATE),
-    Row("primary key taken", sqlite(1555, sqlite3.IntegrityError), C.LOST_RACE, A.PROPAGATE),
 ]
 
 NETWORK = [
@@ -337,6 +335,8 @@ MACHINE = [
     Row("SQLITE_NOTADB", sqlite(26, sqlite3.DatabaseError), C.STORE_CORRUPT, A.DEGRADE, 0),
     Row("SQLITE_NOMEM", sqlite(7), C.MEMORY, A.RETRY, 1),
     Row("SQLITE_ERROR: bad SQL", sqlite(1), C.VALIDATION, A.FAIL),
+    Row("unique key taken", sqlite(2067, sqlite3.IntegrityError), C.VALIDATION, A.FAIL),
+    Row("primary key taken", sqlite(1555, sqlite3.IntegrityError), C.VALIDATION, A.FAIL),
     Row("NOT NULL constraint", sqlite(1299, sqlite3.IntegrityError), C.VALIDATION, A.FAIL),
     Row("closed database", sqlite(None, sqlite3.ProgrammingError), C.VALIDATION, A.FAIL),
     Row("IntegrityError without a code", sqlite(None, sqlite3.IntegrityError), C.VALIDATION, A.FAIL),

@@ -269,7 +269,7 @@ def test_an_extended_sqlite_code_is_judged_by_its_primary_code() -> None:
         ),
         ("SQLITE_FULL SQLITE_IOERR SQLITE_IOERR_FSYNC SQLITE_READONLY SQLITE_CANTOPEN SQLITE_PERM", C.STORE_FAILED),
         ("SQLITE_CORRUPT SQLITE_NOTADB SQLITE_CORRUPT_INDEX", C.STORE_CORRUPT),
-        ("SQLITE_CONSTRAINT_UNIQUE SQLITE_CONSTRAINT_PRIMARYKEY SQLITE_CONSTRAINT_ROWID", C.LOST_RACE),
+        ("SQLITE_CONSTRAINT_UNIQUE SQLITE_CONSTRAINT_PRIMARYKEY SQLITE_CONSTRAINT_ROWID", C.VALIDATION),
         ("SQLITE_CONSTRAINT_CHECK SQLITE_CONSTRAINT_FOREIGNKEY SQLITE_ERROR SQLITE_MISUSE SQLITE_TOOBIG", C.VALIDATION),
         ("SQLITE_NOMEM", C.MEMORY),
     ],
@@ -291,7 +291,7 @@ def test_real_sqlite_exceptions_are_recognised() -> None:
             database.execute(statement)
         categories.append(CLASSIFIER.classify(caught.value).category)
     database.close()
-    assert categories == [C.LOST_RACE, C.VALIDATION, C.VALIDATION]
+    assert categories == [C.VALIDATION] * 3
 
 
 # ---- types --------------------------------------------------------------------------------------------------------

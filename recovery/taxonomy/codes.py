@@ -151,15 +151,12 @@ _SQLITE_PRIMARY: dict[int, Verdict] = {
     22: machine.STORE_FAILED,  # NOLFS
     26: machine.STORE_CORRUPT,  # NOTADB
 }
-_SQLITE_KEY_TAKEN = frozenset({1555, 2067, 2579})
-"""SQLITE_CONSTRAINT _PRIMARYKEY, _UNIQUE and _ROWID: somebody else inserted the same key first."""
 
 
 def sqlite_verdict(code: int) -> Verdict:
     """Judge an extended SQLite result code (sqlite.org/rescode.html); its low byte is the primary code.
 
-    What is left (SQL that does not parse, a value that does not fit, misuse) is a bug of the program.
+    What is left (SQL that does not parse, a value that does not fit, a key that is taken, misuse) is a bug of the
+    program. The database is the program's own: our store says ``Fenced`` where somebody else was faster.
     """
-    if code in _SQLITE_KEY_TAKEN:
-        return machine.LOST_RACE
     return _SQLITE_PRIMARY.get(code & 0xFF, machine.VALIDATION)

@@ -12,6 +12,14 @@ CONTROL = Verdict(
     message="The work was stopped on request. What is done so far is kept.",
     user_actions=(UserAction.RESUME, UserAction.CANCEL),
 )
+STOPPED_INSIDE = Verdict(
+    category=Category.CONTROL,
+    action=Action.PROPAGATE,
+    code="stopped-inside",
+    message="Something that this work was waiting for was stopped. What is done so far is kept.",
+    user_actions=ENDED,
+)
+"""On a failure that was raised from a cancellation: never tried again by itself, and no pause that somebody wants."""
 LOST_RACE = Verdict(
     category=Category.LOST_RACE,
     action=Action.PROPAGATE,

@@ -319,7 +319,7 @@ async def test_asking_differently_while_another_runs_it(journal: AnyJournal, clo
 @pytest.mark.parametrize("state", [State.COMPLETE, State.FAILED, State.CANCELLED, State.PAUSED])
 async def test_a_command_ends_with_the_run_it_was_for(state: State, journal: AnyJournal, clock: FakeClock) -> None:
     """One that came too late must not stop the next run, whether it was posted before or after the end."""
-    row, generation = await claim(journal, clock, operation_id="mine")
+    _, generation = await claim(journal, clock, operation_id="mine")
     await journal.post_command("mine", "pause")
     await journal.record("mine", generation, state=state, now=clock.time())
     await journal.post_command("mine", "cancel")

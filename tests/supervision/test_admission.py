@@ -18,6 +18,7 @@ from recovery.supervisor import (
     Supervisor,
 )
 from recovery.taxonomy.network import CONNECTION
+from recovery.taxonomy.statuses import status_verdict
 from recovery.testing import FakeClock, MemoryJournal
 from recovery.verdict import Category
 from tests.supervising import (
@@ -32,6 +33,9 @@ from tests.supervising import (
     spec,
     turns,
 )
+
+STORM = status_verdict(503, 600.0)
+"""Opens a gate at once, for ten minutes."""
 
 
 async def test_the_gate_of_the_host_is_asked_and_told(clock: FakeClock, events: Recorder) -> None:
@@ -81,6 +85,59 @@ async def test_a_stopped_attempt_gives_its_admission_back(clock: FakeClock) -> N
     with pytest.raises(OperationPaused):
         await task
     assert (await gates.state("example.org")).probe_owner is None
+
+
+class OddEndError(BaseException):
+    """Ends an attempt as control flow does."""
+
+
+def says_nothing(_: BaseException) -> str:
+    """Break where the supervisor wants an error described."""
+    raise RuntimeError("a broken describe")
+
+
+@pytest.mark.parametrize("ending", ["control flow", "control flow, fenced", "a hook"])
+async def test_a_probe_that_ends_in_another_way_is_given_back(clock: FakeClock, ending: str) -> None:
+    """Control flow, or code of the user's that broke: nobody will report on that probe, and others need not wait."""
+    journal, gates = MemoryJournal(clock=clock), MemoryGates(clock=clock, draw=lambda: 0.0)
+    await gates.failed("example.org", "x", STORM)
+    supervisor = Supervisor(journal, clock=clock, draw=lambda: 0.0, gates=gates)
+    if ending == "a hook":
+        supervisor = Supervisor(journal, clock=clock, draw=lambda: 0.0, gates=gates, describe=says_nothing)
+
+    async def attempt(attempt: Attempt) -> None:
+        assert (await gates.state("example.org")).probe_owner is not None
+        if ending == "a hook":
+            raise ValueError
+        if ending == "control flow, fenced":
+            clock.jump(60)
+            await journal.begin_and_claim(spec(), owner="another", ttl_s=15, now=clock.time())
+        raise OddEndError
+
+    control = Control()
+    control.retry_now()
+    with pytest.raises((OddEndError, RuntimeError)):
+        await supervisor.run(spec(), attempt, control=control, host="example.org")
+    assert (await gates.state("example.org")).probe_owner is None
+
+
+async def test_a_person_who_retries_waits_for_another_ones_probe(clock: FakeClock) -> None:
+    """There is one, however many ask: five hundred who press the button must not be a storm. It is soon over."""
+    gates = MemoryGates(clock=clock, draw=lambda: 0.0)
+    await gates.failed("example.org", "x", STORM)
+    supervisor = Supervisor(clock=clock, draw=lambda: 0.0, gates=gates)
+    held, script, controls = Held(), Script("second"), (Control(), Control())
+    for control in controls:
+        control.retry_now()
+    first = asyncio.create_task(supervisor.run(spec("first"), held, control=controls[0], host="example.org"))
+    await held.started.wait()
+    second = asyncio.create_task(supervisor.run(spec("second"), script, control=controls[1], host="example.org"))
+    await clock.advance(10)
+    assert (script.seen, second.done()) == ([], False)
+    held.go.set()
+    assert await first == "done"
+    await clock.advance(3)
+    assert await second == "second"
 
 
 async def test_only_so_many_attempts_at_once(journal: AnyJournal, clock: FakeClock, events: Recorder) -> None:

@@ -207,3 +207,20 @@ async def test_three_deaths_are_a_crash_loop(
     control = Control()
     control.retry_now()
     assert await supervisor.run(asked, script, control=control) == "by hand"
+
+
+async def test_after_a_person_has_retried_a_crash_loop_may_die_again(journal: AnyJournal, clock: FakeClock) -> None:
+    """Three times, as at the beginning: the button opens a fresh budget, of deaths too."""
+    await die(journal, clock, 3)
+    asked = spec(operation_id=(await row_of(journal)).operation_id)
+    with pytest.raises(CrashLooping):
+        await Supervisor(journal, clock=clock).run(asked, Script("never"))
+    control, held = Control(), Held()
+    control.retry_now()
+    task = asyncio.create_task(Supervisor(journal, clock=clock).run(asked, held, control=control))
+    await held.started.wait()
+    assert (await row_of(journal)).deaths == 0
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await die(journal, clock, 2)
+    assert await Supervisor(journal, clock=clock).run(asked, Script("again")) == "again"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from recovery import run as run_module
 from recovery.control import Attempt, Control
+from recovery.lifecycle import Fenced
 from recovery.states import State
 from recovery.supervisor import (
     OperationCancelled,
@@ -236,6 +239,10 @@ class TaskRevokedError(Exception):
     recovery_hint = Verdict(category=Category.CONTROL, action=Action.PROPAGATE, code="control", message="")
 
 
+class TaskLostError(Exception):
+    """Nobody knows this one."""
+
+
 @pytest.mark.parametrize("error", [asyncio.CancelledError("from inside"), TaskRevokedError("time is up")])
 async def test_control_flow_of_the_attempt_goes_through(
     journal: AnyJournal, supervisor: Supervisor, error: BaseException
@@ -245,6 +252,56 @@ async def test_control_flow_of_the_attempt_goes_through(
         await supervisor.run(spec(), Script(error))
     row = await row_of(journal)
     assert (row.state, row.owner, row.history.counted) == (State.PAUSED, None, 0)
+
+
+async def test_a_failure_that_was_raised_from_a_cancellation_is_a_failure(
+    journal: AnyJournal, supervisor: Supervisor
+) -> None:
+    """Not tried again, since somebody wanted something stopped; but nobody paused this operation."""
+
+    async def attempt(_: Attempt) -> None:
+        inner = asyncio.ensure_future(asyncio.Event().wait())
+        inner.cancel()
+        try:
+            await inner
+        except asyncio.CancelledError as exc:
+            raise TaskLostError("the inner task is gone") from exc
+
+    control = Control()
+    with pytest.raises(TaskLostError):
+        await supervisor.run(spec(), attempt, control=control)
+    row = await row_of(journal)
+    assert (row.state, row.owner, row.code) == (State.FAILED, None, "stopped-inside")
+    assert row.error == "TaskLostError: the inner task is gone"
+    assert control.verdict is not None
+    (record,) = await journal.attempts(row.operation_id)
+    assert (record.outcome, record.error) == ("failed", row.error)
+
+
+async def test_a_lost_race_for_something_else_is_a_failure(journal: AnyJournal, supervisor: Supervisor) -> None:
+    """The operation that could not be had is another one; the row of this one does not say that a person paused it."""
+    with pytest.raises(Fenced):
+        await supervisor.run(spec(), Script(Fenced("another", 1, 2)))
+    row = await row_of(journal)
+    assert (row.state, row.owner, row.code) == (State.FAILED, None, "running-elsewhere")
+
+
+async def test_a_key_that_is_taken_in_the_users_own_database_fails(journal: AnyJournal, supervisor: Supervisor) -> None:
+    """As any other constraint of it does: it is not our store, in which somebody else was faster."""
+
+    def insert_twice() -> None:
+        with contextlib.closing(sqlite3.connect(":memory:")) as theirs:
+            theirs.execute("CREATE TABLE t (a PRIMARY KEY)")
+            theirs.execute("INSERT INTO t VALUES (1)")
+            theirs.execute("INSERT INTO t VALUES (1)")
+
+    async def attempt(_: Attempt) -> None:
+        await asyncio.to_thread(insert_twice)
+
+    with pytest.raises(sqlite3.IntegrityError):
+        await supervisor.run(spec(), attempt)
+    row = await row_of(journal)
+    assert (row.state, row.code) == (State.FAILED, "bug-or-bad-input")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

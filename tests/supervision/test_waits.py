@@ -77,6 +77,34 @@ async def test_retry_now_while_running_means_nothing(supervisor: Supervisor, clo
     assert await task == "done"
 
 
+@pytest.mark.parametrize("by", ["control", "command"])
+async def test_retry_now_during_an_attempt_does_not_end_the_next_wait(
+    journal: AnyJournal, supervisor: Supervisor, clock: FakeClock, by: str
+) -> None:
+    """Pressed while it runs, the button has nothing to do: a server that says "in a minute" is not asked at once."""
+    control, held = Control(), Held()
+
+    async def attempt(attempt: Attempt) -> str:
+        if attempt.number == 1:
+            await held(attempt)
+            raise ServerSaysLaterError(60)
+        return "done"
+
+    task = asyncio.create_task(supervisor.run(spec(), attempt, control=control))
+    await held.started.wait()
+    if by == "control":
+        control.retry_now()
+    else:
+        await journal.post_command((await row_of(journal)).operation_id, "retry_now")
+        await advance(clock, 0.75)
+    held.go.set()
+    await clock.until_sleeping(2)
+    await advance(clock, 50)
+    assert (held.tries, task.done(), (await row_of(journal)).state) == (1, False, State.WAITING)
+    await advance(clock, 12)
+    assert await task == "done"
+
+
 async def test_the_next_process_waits_what_is_left(journal: AnyJournal, clock: FakeClock, events: Recorder) -> None:
     """A wait that the server asked for survives the process: the next one sits out the rest, and says why."""
     first = Supervisor(journal, clock=clock, owner="first", longest_wait_s=60)
