@@ -86,7 +86,7 @@ class AttemptTask(Generic[T]):
         return await _guarded(call, self.attempt, limit)
 
     async def stop(self, *, within_s: float | None) -> None:
-        """Cancel it and wait for its clean-up, but not longer than ``within_s`` seconds of real time; None: no limit."""
+        """Cancel it and wait for its clean-up, not longer than ``within_s`` seconds of real time (None: no limit)."""
         if self._task.done():
             return
         self._task.cancel()
