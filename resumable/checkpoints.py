@@ -10,16 +10,20 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from recovery.clock import Clock, SystemClock
 from recovery.database import Database
 from recovery.journal import Fenced, check_generation
 from recovery.rowcrc import intact, sealed
+from recovery.rows import read_operation
 from resumable.errors import LeaseLost
+from resumable.identity import share_link
 from resumable.model import Checkpoint, Finished, Saved
 from resumable.rows import (
     DownloadRow,
     FileRow,
+    claimed_bytes,
     downloads,
     put_download,
     put_file,
@@ -30,6 +34,8 @@ from resumable.rows import (
 from resumable.validators import Representation
 
 __all__ = ["SqliteCheckpoints"]
+
+T = TypeVar("T")
 
 
 class SqliteCheckpoints:
@@ -125,6 +131,7 @@ class SqliteCheckpoints:
                     verified_by=finished.verified_by,
                     representation=finished.representation,
                     bytes_received=finished.bytes_received,
+                    links=finished.links,
                     finished_at=self._clock.time(),
                 ),
             )
@@ -132,8 +139,34 @@ class SqliteCheckpoints:
 
         await self._fenced(write, urgent=True)
 
-    # -- rows for the manager
-    # --------------------------------------------------------------------------------------------
+    # -- rows for the manager ------------------------------------------------------------------------------------------
+
+    async def enter(self, row: DownloadRow, *, owner: str, generation: int | None = None) -> bool:
+        """Write down what ``owner`` asks for; False, and nothing, while another owner runs the download.
+
+        Where every chunk is claimed and the link is another one, the last claim is withdrawn: nothing of the former
+        link's is published before the new one has answered for it. A digest that is to be checked does as well.
+
+        Raises LeaseLost where ``generation`` is given and is not the lease's any more.
+        """
+        now = self._clock.time()
+
+        def write(conn: sqlite3.Connection) -> bool:
+            if generation is not None:
+                check_generation(conn, row.download_id, generation)
+            else:
+                running = read_operation(conn, row.download_id)
+                if running is not None and running.owner != owner and running.leased(now):
+                    return False
+            old = read_download(conn, row.download_id)
+            if old is not None and row.request.get("sha256") is None and not _same_links(old, row):
+                _withdraw_last(conn, old)
+            kept = row if old is None else replace(row, representation=old.representation, chunk_size=old.chunk_size)
+            if kept != old:
+                put_download(conn, kept)
+            return True
+
+        return await self._fenced(write, urgent=False)
 
     async def put(self, row: DownloadRow) -> None:
         """Insert or replace what was asked for; chunk claims and representation of an existing row are kept."""
@@ -161,8 +194,21 @@ class SqliteCheckpoints:
         """Return the newest receipt for a published path."""
         return await self._database.read(lambda conn: read_file(conn, "path", stored_name(str(path))))
 
-    async def _fenced(self, write: Callable[[sqlite3.Connection], None], *, urgent: bool) -> None:
+    async def _fenced(self, write: Callable[[sqlite3.Connection], T], *, urgent: bool) -> T:
         try:
-            await self._database.write(write, urgent=urgent)
+            return await self._database.write(write, urgent=urgent)
         except Fenced as error:
             raise LeaseLost("another process has taken this download over") from error
+
+
+def _same_links(old: DownloadRow, new: DownloadRow) -> bool:
+    return share_link(old.request.get("links", ()), new.request.get("links", ()))
+
+
+def _withdraw_last(conn: sqlite3.Connection, row: DownloadRow) -> None:
+    length = None if row.representation is None else row.representation.complete_length
+    if length is None or claimed_bytes(conn, row.download_id) < length:
+        return  # something has to be asked for anyway
+    last = "SELECT max(idx) FROM download_chunks WHERE download_id = ?"
+    query = f"DELETE FROM download_chunks WHERE download_id = ? AND idx = ({last})"  # noqa: S608
+    conn.execute(query, (row.download_id, row.download_id))

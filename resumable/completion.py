@@ -184,6 +184,7 @@ class Completion:
             digests=b"".join(ledger.digests[index] for index in range(ledger.grid.count)),
             verified_by=proved,
             bytes_received=session.received,
+            links=session.links,
         )
         await self._adapters.store.finish(session.download_id, session.generation, finished)
         await session.close()

@@ -113,6 +113,8 @@ class Finished:
     """The SHA-256 of every chunk, 32 bytes each, in order."""
     verified_by: str
     bytes_received: int = 0
+    links: tuple[str, ...] = ()
+    """What identifies the links it may have come from, without secrets: it is no other link's file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

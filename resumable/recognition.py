@@ -53,6 +53,7 @@ async def recognised(session: Session, adapters: Adapters, saved: Saved) -> Publ
         digests=b"".join(claims[index].digest for index in sorted(claims)),
         verified_by=verified_by,
         bytes_received=session.received,
+        links=session.links,
     )
     await adapters.store.finish(session.download_id, session.generation, finished)
     session.representation = saved.representation

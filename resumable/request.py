@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from resumable.digests import parse_sha256
 from resumable.errors import DestinationError
+from resumable.identity import identities, link_of, share_link
 from resumable.linkstore import Links
 from resumable.model import DownloadRequest, Durability, Options
 from resumable.redact import has_secret, redact_url
@@ -22,15 +23,6 @@ from resumable.rows import DownloadRow, is_text
 
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_SIGNED_BY_NAME: Final = re.compile(r"x-(?:amz|goog)-.+|x-oss-(?:signature.*|date|expires|credential)", re.IGNORECASE)
-"""Parameters that only signing adds, whatever else is in the link: AWS and Google version 4, Aliyun."""
-_SIGNED_BY_KEY: Final = frozenset({"key-pair-id", "awsaccesskeyid", "googleaccessid", "ossaccesskeyid"})
-"""With one of these and ``Signature``, a link is signed as CloudFront or version 2 of those three do it."""
-_SIGNED_WITH_KEY: Final = _SIGNED_BY_KEY | {"expires", "signature", "policy"}
-_SIGNED_BY_AZURE: Final = frozenset(
-    {"sig", "se", "sv", "sp", "sr", "st", "spr", "sip", "ss", "srt", "skoid", "sktid", "skt", "ske", "sks", "skv"}
-)
-"""A shared access signature; only with ``sig`` beside ``se`` or ``sv`` are such short names known to be one."""
 
 
 def checked_request(
@@ -142,36 +134,23 @@ def key_of(request: DownloadRequest) -> str:
     return f"{_text(request.directory)}/?{link_of(request.url)}"
 
 
-def link_of(url: str) -> str:
-    """Return what identifies a link without its secrets: two links signed at different times are the same one.
-
-    Left out is only what is known to sign. A ``token`` may be all that tells two files apart (share links).
+def require_same_file(stored: Mapping[str, Any], request: DownloadRequest, download_id: str) -> None:
+    """Raise DestinationError unless a stored request, by its links or its digest, is for the same file as ``request``:
+    two links into one file would give one of the callers the wrong content.
     """
-    parts = urlsplit(url)
-    given = parse_qsl(parts.query, keep_blank_values=True)
-    signing = _signing({name.lower() for name, _ in given})
-    query = [(k, v) for k, v in given if k.lower() not in signing and _SIGNED_BY_NAME.fullmatch(k) is None]
-    # Hashed: what identifies may still be secret.
-    identity = hashlib.sha256(urlencode(query).encode()).hexdigest()[:16] if query else ""
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}?{identity}"
-
-
-def _signing(names: set[str]) -> frozenset[str]:
-    """Return which parameters sign a link that has these ``names``, in lower case; they are told by their company."""
-    signing: frozenset[str] = frozenset()
-    if "signature" in names and names & _SIGNED_BY_KEY and names & {"expires", "policy"}:
-        signing |= _SIGNED_WITH_KEY
-    if "sig" in names and names & {"se", "sv"}:
-        signing |= _SIGNED_BY_AZURE
-    return signing
-
-
-def same_file(stored: Mapping[str, Any], request: DownloadRequest) -> bool:
-    """Return whether a stored request, by its links or its digest, is for the same file as ``request``."""
-    if request.sha256 is not None and stored.get("sha256") == request.sha256:
-        return True
-    known = set(stored.get("links", ()))
-    return not known or bool(known & {link_of(link) for link in (request.url, *request.mirrors)})
+    digest = stored.get("sha256")
+    if request.sha256 is not None and digest == request.sha256:
+        return
+    if request.sha256 is not None and digest is not None:
+        what = f"with another digest, {digest}"
+    elif not share_link(stored.get("links", ()), identities(request)):
+        what = f"from another link, {stored.get('url')}"
+    else:
+        return
+    raise DestinationError(
+        f"{request.dest or request.directory} is being downloaded {what};"
+        f" give another file name, or end that one first: resumable cancel {download_id}"
+    )
 
 
 def _text(path: Path) -> str:
@@ -191,7 +170,7 @@ def stored_request(request: DownloadRequest, *, priority: int = 0) -> dict[str, 
     return {
         "url": redact_url(request.url),
         "mirrors": [redact_url(mirror) for mirror in request.mirrors],
-        "links": [link_of(link) for link in (request.url, *request.mirrors)],
+        "links": list(identities(request)),
         "sha256": request.sha256,
         "project": request.project,
         "filename": request.filename,
@@ -206,9 +185,12 @@ def stored_request(request: DownloadRequest, *, priority: int = 0) -> dict[str, 
 def request_of(row: DownloadRow, links: Links | None, options: Options) -> DownloadRequest | None:
     """Return the request of a stored download; None where its link was secret and is not kept."""
     stored = row.request
+    known = stored.get("links", ())
+    if not stored.get("has_secrets"):
+        links = None
+    elif links is None or (known and _place_of(link_of(links.url)) not in map(_place_of, known)):
+        return None  # not kept, or what is kept was asked for before
     if links is None:
-        if stored.get("has_secrets"):
-            return None
         links = Links(str(stored["url"]), tuple(stored.get("mirrors", ())))
     return DownloadRequest(
         url=links.url,
@@ -225,6 +207,10 @@ def request_of(row: DownloadRow, links: Links | None, options: Options) -> Downl
             durability=Durability(stored.get("durability", options.durability)),
         ),
     )
+
+
+def _place_of(identity: str) -> str:
+    return identity.partition("?")[0]
 
 
 def links_of(request: DownloadRequest) -> Links:

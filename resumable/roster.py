@@ -6,16 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from recovery.journal import JsonValue
 from recovery.slots import Slots
-from resumable.errors import DestinationError
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.handle import DownloadHandle
 from resumable.linkstore import LinkStore
 from resumable.model import DownloadRequest, Result
-from resumable.request import id_of, key_of, links_of, same_file, stored_request
+from resumable.request import id_of, key_of, links_of, require_same_file, stored_request
 from resumable.rows import DownloadRow
 from resumable.run import Run, Shared
 from resumable.standing import Standing
@@ -59,7 +57,7 @@ class Roster:
         download_id = id_of(key)
         live = self._handles.get(download_id)
         if live is not None and not live.ended:
-            _require_same_file(stored_request(live.request), request, live.download_id)
+            require_same_file(stored_request(live.request), request, live.download_id)
             if request.sha256 is not None:
                 live.expect(request.sha256)
             return live
@@ -109,7 +107,7 @@ class Roster:
             looking.callback(self._looking.release)
             known = await self._shared.catalog.known(run.download_id, self._shared.supervisor.owner)
             if known.leased and known.row is not None:
-                _require_same_file(known.row.request, run.request, run.download_id)
+                require_same_file(known.row.request, run.request, run.download_id)
             run.take_up(known)
             run.standing.tell(EventName.QUEUED)
             there = await already_there(run.request, known.receipt, self._shared.transport)
@@ -121,14 +119,12 @@ class Roster:
         await asyncio.to_thread(self._links.drop, run.download_id)
         return result
 
-    async def _remember(self, run: Run) -> None:
-        """Write down what was asked for: the redacted form in the store, the secret half beside it."""
-        request, former = run.request, run.former
+    async def _remember(self, run: Run, generation: int | None = None) -> None:
+        """Write down what was asked for: the redacted form in the store, the secret half beside it; nothing while
+        another process runs it. Under a lease, ``generation``, it is put right where another has written meanwhile.
+        """
+        request, former, store = run.request, run.former, self._shared.store
         stored = stored_request(request, priority=run.priority)
-        if stored["has_secrets"]:
-            await asyncio.to_thread(self._links.put, run.download_id, links_of(request))
-        else:
-            await asyncio.to_thread(self._links.drop, run.download_id)
         row = DownloadRow(
             download_id=run.download_id,
             directory=str(request.directory),
@@ -138,8 +134,17 @@ class Roster:
             representation=None if former is None else former.representation,
             chunk_size=None if former is None else former.chunk_size,
         )
-        if former != row:
-            await self._shared.store.put(row)
+        if generation is not None:
+            known = await store.get(run.download_id)
+            if known is not None and known.request == stored:
+                return
+        owner = self._shared.supervisor.owner
+        if not await store.enter(row, owner=owner, generation=generation):
+            return
+        if stored["has_secrets"]:
+            await asyncio.to_thread(self._links.put, run.download_id, links_of(request))
+        else:
+            await asyncio.to_thread(self._links.drop, run.download_id)
 
     async def abandon(self, download_id: str) -> None:
         """Record that a download that does not run here is cancelled, for its handle."""
@@ -175,18 +180,3 @@ class Roster:
     async def stop(self) -> None:
         """Stop all of them as at the end of the program."""
         await asyncio.gather(*(handle.stop() for handle in list(self._handles.values())))
-
-
-def _require_same_file(stored: Mapping[str, Any], request: DownloadRequest, download_id: str) -> None:
-    """Two links into one file would give one of the callers the wrong content; raises DestinationError."""
-    digest = stored.get("sha256")
-    if request.sha256 is not None and digest not in {None, request.sha256}:
-        what = f"with another digest, {digest}"
-    elif not same_file(stored, request):
-        what = f"from another link, {stored.get('url')}"
-    else:
-        return
-    raise DestinationError(
-        f"{request.dest or request.directory} is being downloaded {what};"
-        f" give another file name, or end that one first: resumable cancel {download_id}"
-    )

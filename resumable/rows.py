@@ -95,6 +95,8 @@ class FileRow:
     representation: Representation
     bytes_received: int
     finished_at: float
+    links: tuple[str, ...] = ()
+    """What identifies the links it may have come from; empty in receipts of old."""
 
 
 def stored_name(name: str) -> str:
@@ -161,7 +163,7 @@ def put_file(conn: sqlite3.Connection, row: FileRow) -> None:
         row.chunk_size,
         row.digests,
         row.verified_by,
-        json.dumps(row.representation.to_json(), sort_keys=True),
+        json.dumps({**row.representation.to_json(), "links": row.links}, sort_keys=True),
         row.bytes_received,
         float(row.finished_at),
     )
@@ -176,6 +178,7 @@ def read_file(conn: sqlite3.Connection, column: str, value: str) -> FileRow | No
 
 
 def _file(cells: Sequence[Any]) -> FileRow:
+    of_what = json.loads(cells[8])
     return FileRow(
         download_id=cells[0],
         path=Path(_name(cells[1])),
@@ -185,7 +188,8 @@ def _file(cells: Sequence[Any]) -> FileRow:
         chunk_size=cells[5],
         digests=cells[6],
         verified_by=cells[7],
-        representation=Representation.from_json(json.loads(cells[8])),
+        representation=Representation.from_json(of_what),
         bytes_received=cells[9],
         finished_at=cells[10],
+        links=tuple(map(str, of_what.get("links", ()))),
     )

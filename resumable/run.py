@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from recovery.clock import Clock
 from recovery.events import OperationEvent
@@ -50,6 +51,7 @@ from resumable.model import Checkpoint, DownloadRequest, Result
 from resumable.partfile import DiskPartFile
 from resumable.ports import Readable, Transport
 from resumable.redact import redact_url
+from resumable.request import require_same_file
 from resumable.rows import DownloadRow
 from resumable.session import Adapters, Audited, Session
 from resumable.source import Source
@@ -59,6 +61,10 @@ from resumable.verdicts import disk_full_now
 from resumable.verify import There, verify_file
 
 __all__ = ["Run", "Shared"]
+
+
+Remember: TypeAlias = "Callable[[Run, int | None], Awaitable[None]]"
+"""Writes down what was asked for, under the lease of a generation or, with None, unless another process runs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +113,7 @@ class Run:
         """What the store had of it when it was looked at last."""
         self._again = -1
         self._in_line: Callable[[], None] = _nothing
+        self._remember: Remember = _forget
         self._filename = filename
         self.session = self._new_session()
         standing.begin()
@@ -139,16 +146,17 @@ class Run:
 
     # -- running -------------------------------------------------------------------------------------------------------
 
-    async def run(self, *, in_line: Callable[[], None], remember: Callable[[Run], Awaitable[None]]) -> Result:
+    async def run(self, *, in_line: Callable[[], None], remember: Remember) -> Result:
         """Return the result; raises DownloadError subclasses. Cancelling it keeps everything received.
 
         ``in_line`` is called once its place among those that wait for a slot is taken; ``remember`` is awaited when it
-        is taken over from another process.
+        is taken over from another process, and under each lease.
         """
         self._in_line = in_line
+        self._remember = remember
         url = self.standing.view.url
         try:
-            return await self._to_the_end(remember)
+            return await self._to_the_end()
         except OperationPaused as error:
             raise DownloadPaused("the download was paused; what it has is kept", url=url) from error
         except OperationCancelled as error:
@@ -188,7 +196,7 @@ class Run:
                 await asyncio.wait({closing})
             raise
 
-    async def _to_the_end(self, remember: Callable[[Run], Awaitable[None]]) -> Result:
+    async def _to_the_end(self) -> Result:
         """Run it, or follow whoever does, until there is a result."""
         shared = self._shared
         while True:
@@ -199,6 +207,7 @@ class Run:
             except LeaseHeld as held:
                 if not shared.follow:
                     raise DownloadElsewhere(self.download_id, url=self.standing.view.url) from held
+                await self._require_same_file()
             except (LeaseLost, Fenced):
                 # It was taken over while this process was silent: its books are the other one's now.
                 await self._close()
@@ -207,9 +216,19 @@ class Run:
                 return self._result(published)
             result = await follow(shared.catalog, self.standing, self.control, shared.clock)
             if result is not None:
+                await self._require_same_file()
                 return await self._as_promised(result)
             self.take_up(await shared.catalog.known(self.download_id, shared.supervisor.owner))
-            await remember(self)
+            await self._remember(self, None)
+
+    async def _require_same_file(self) -> None:
+        """Raise DestinationError where the other process is not after the file that was asked for here.
+
+        It is looked at again, and once more at the end: whoever has the lease has the last word on the links.
+        """
+        row = await self._shared.store.get(self.download_id)
+        if row is not None:
+            require_same_file(row.request, self.request, self.download_id)
 
     async def _as_promised(self, result: Result) -> Result:
         """Return another process's result if it is what was asked for here; that process may not know the digest."""
@@ -253,7 +272,9 @@ class Run:
     async def _attempt(self, attempt: Attempt) -> Published:
         standing, session = self.standing, self.session
         self._attempts = attempt.number
-        standing.generation = attempt.generation
+        if standing.generation != attempt.generation:
+            standing.generation = attempt.generation
+            await self._remember(self, attempt.generation)
         standing.view = replace(
             standing.view, attempts=attempt.number, attempt=max(standing.view.attempt, attempt.number)
         )
@@ -367,3 +388,7 @@ def _free_name(directory: Path, suggested: str) -> str:
 
 def _nothing() -> None:
     """Stand in until somebody wants to know."""
+
+
+async def _forget(_run: Run, _generation: int | None) -> None:
+    """Stand in until it runs."""

@@ -30,7 +30,7 @@ CREATE TABLE download_files (
   chunk_size     INTEGER NOT NULL,
   digests        BLOB NOT NULL,              -- SHA-256 of every chunk, 32 bytes each, in order: `resumable verify` names what rotted
   verified_by    TEXT NOT NULL,              -- what proves the content: digest, etag, last-modified, length
-  representation TEXT NOT NULL,              -- JSON: asks the origin later whether the file has changed
+  representation TEXT NOT NULL,              -- JSON: asks the origin later whether the file has changed; and the links it came from
   bytes_received INTEGER NOT NULL,           -- on the wire in the run that finished it
   finished_at    REAL NOT NULL,              -- epoch seconds
   crc            INTEGER NOT NULL

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from resumable.events import EventName
+from resumable.identity import identities, link_of
 from resumable.ledger import Ledger
 from resumable.model import Checkpoint, DownloadRequest
 from resumable.ports import CheckpointStore, Clock, Digester, FinishedFile, PartFile, Readable, Transport
@@ -165,6 +166,12 @@ class Session:
     def add_received(self, count: int) -> None:
         """Count wire bytes."""
         self.received += count
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """What identifies the links as they were given and as they are now; for the receipt."""
+        now = (link_of(source.url) for source in self.sources)
+        return tuple(dict.fromkeys((*identities(self.request), *now)))
 
     @property
     def expected_digest(self) -> tuple[str, str] | None:

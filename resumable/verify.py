@@ -11,6 +11,7 @@ from pathlib import Path
 
 from resumable.digests import parse_sha256
 from resumable.errors import DestinationError, OriginError
+from resumable.identity import identities, share_link
 from resumable.model import DownloadRequest
 from resumable.ports import Transport
 from resumable.ranges import Span
@@ -132,7 +133,9 @@ async def already_there(request: DownloadRequest, receipt: FileRow | None, trans
                 path=dest, size=size, sha256=known, verified_by="digest", note="the file is there and has the digest"
             )
         return None
-    if receipt is None or not intact or not await _unchanged(request, receipt, transport):
+    if receipt is None or not intact or not share_link(receipt.links, identities(request)):
+        return None  # another link's file, whatever validators say: they are about one resource (RFC 9110 8.8)
+    if not await _unchanged(request, receipt, transport):
         return None
     return There(
         path=dest,
@@ -159,7 +162,7 @@ def _stat(path: Path) -> tuple[int, int] | None:
 
 async def _unchanged(request: DownloadRequest, receipt: FileRow, transport: Transport) -> bool:
     """Ask once whether the origin still serves what the receipt describes; an origin that cannot say does not undo
-    the file.
+    the file: it is the same link that it came from.
     """
     known = receipt.representation
     condition = {}

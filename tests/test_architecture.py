@@ -46,6 +46,7 @@ PURE = {
         "errors",
         "events",
         "filename",
+        "identity",
         "ledger",
         "mediatype",
         "model",

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from resumable.request import check_url, link_of
+from resumable.identity import link_of
+from resumable.request import check_url
 from tests.managing import Rig
 
 LINK = "https://host/dl"
