@@ -42,6 +42,7 @@ ORDER = (
     "outage",
     "linear",
     "hub",
+    "page_open",
     "celery_overhead",
     "scoreboard",
 )
