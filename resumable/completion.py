@@ -159,12 +159,12 @@ class Completion:
 
     async def publish(self, digest: str | None) -> Published:
         """Publish and record it; once begun it is finished, cancelled or not, so that a rename is not left without
-        its row.
+        its row. A cancellation comes too late then: done is done, and that is what the caller hears.
         """
+        self._adapters.publishing()
         finishing = asyncio.ensure_future(self._publish(digest))
         held_back = await until_done(finishing)
-        if held_back is not None:
-            finishing.exception()  # seen: the cancellation is what the caller must hear of
+        if held_back is not None and finishing.exception() is not None:
             raise held_back
         return finishing.result()
 

@@ -109,6 +109,8 @@ class DownloadHandle:
             except asyncio.CancelledError:
                 if not task.cancelled():
                     raise  # it is the waiter that is cancelled
+                if self._run.done is not None:
+                    return self._run.done  # it was stopped when all was done
                 raise DownloadPaused("the download was stopped; what it has is kept", url=self.view.url) from None
             await self._moved.wait()
 
@@ -178,10 +180,6 @@ class DownloadHandle:
     def relink(self, url: str) -> None:
         """Use another link from the next request on."""
         self._run.relink(url)
-
-    def expect(self, sha256: str) -> None:
-        """Have the file checked against this digest, too."""
-        self._run.expect(sha256)
 
     async def stop(self) -> None:
         """Stop as at the end of the program: everything received is kept, and the next one may continue it."""

@@ -11,6 +11,7 @@ from recovery.journal import JsonValue
 from recovery.slots import Slots
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.handle import DownloadHandle
+from resumable.joined import JoinedHandle
 from resumable.linkstore import LinkStore
 from resumable.model import DownloadRequest, Result
 from resumable.request import id_of, key_of, links_of, require_same_file, stored_request
@@ -58,9 +59,9 @@ class Roster:
         live = self._handles.get(download_id)
         if live is not None and not live.ended:
             require_same_file(stored_request(live.request), request, live.download_id)
-            if request.sha256 is not None:
-                live.expect(request.sha256)
-            return live
+            if request.sha256 is None or request.sha256 == live.request.sha256:
+                return live
+            return JoinedHandle(live, request.sha256)
         view = first_view(
             request,
             download_id=download_id,

@@ -58,7 +58,7 @@ from resumable.source import Source
 from resumable.standing import Standing
 from resumable.throttle import RateLimit, combined
 from resumable.verdicts import disk_full_now
-from resumable.verify import There, verify_file
+from resumable.verify import There, as_promised
 
 __all__ = ["Run", "Shared"]
 
@@ -106,7 +106,10 @@ class Run:
         self.args = args or {}
         self.refresh_url = refresh_url
         self._engine: Engine | None = None
+        self._trial: Attempt | None = None
         self._attempts = 0
+        self.done: Result | None = None
+        """The result, as soon as the file and its receipt are there."""
         self.claimed_bytes: int | None = None
         """What former runs' checkpoints vouch for."""
         self.former: DownloadRow | None = None
@@ -138,11 +141,6 @@ class Run:
         self.request = replace(self.request, url=url)
         self.session.sources[0].relink(url)
         self.standing.view = replace(self.standing.view, url=redact_url(url))
-
-    def expect(self, sha256: str) -> None:
-        """Have the file checked against a digest that somebody who joined knows; before it is published."""
-        self.request = replace(self.request, sha256=sha256)
-        self.session.request = replace(self.session.request, sha256=sha256)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -217,7 +215,7 @@ class Run:
             result = await follow(shared.catalog, self.standing, self.control, shared.clock)
             if result is not None:
                 await self._require_same_file()
-                return await self._as_promised(result)
+                return await as_promised(result, self.request.sha256, url=self.standing.view.url)
             self.take_up(await shared.catalog.known(self.download_id, shared.supervisor.owner))
             await self._remember(self, None)
 
@@ -229,17 +227,6 @@ class Run:
         row = await self._shared.store.get(self.download_id)
         if row is not None:
             require_same_file(row.request, self.request, self.download_id)
-
-    async def _as_promised(self, result: Result) -> Result:
-        """Return another process's result if it is what was asked for here; that process may not know the digest."""
-        wanted = self.request.sha256
-        if wanted is None or result.sha256 == wanted:
-            return result
-        report = await verify_file(result.path, None, sha256=wanted)
-        if not report.ok:
-            url = self.standing.view.url
-            raise DigestMismatch(expected=wanted, actual=report.sha256, source="the caller", url=url)
-        return replace(result, sha256=wanted, verified_by="digest")
 
     def _new_session(self) -> Session:
         request = self.request
@@ -272,6 +259,7 @@ class Run:
     async def _attempt(self, attempt: Attempt) -> Published:
         standing, session = self.standing, self.session
         self._attempts = attempt.number
+        self._trial = attempt
         if standing.generation != attempt.generation:
             standing.generation = attempt.generation
             await self._remember(self, attempt.generation)
@@ -298,6 +286,7 @@ class Run:
         standing.view = replace(
             standing.view, sha256=published.sha256, verified_by=published.verified_by, dest=str(published.path)
         )
+        self.done = self._result(published)
         return published
 
     def found(self, there: There) -> Result:
@@ -365,7 +354,13 @@ class Run:
             choose_name=self._choose_name,
             throttle=combined(own, shared.rate_limit),
             notify=lambda name, message: self.standing.engine_event(name, message, self.session),
+            publishing=self._publishing,
         )
+
+    def _publishing(self) -> None:
+        """From now on the attempt is waited for, however long the disk takes: it cannot be stopped half way."""
+        if self._trial is not None:
+            self._trial.in_thread = True
 
     async def _choose_name(self, suggested: str) -> str:
         """Return ``suggested`` or a numbered form of it that no file, finished or not, has."""

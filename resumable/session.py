@@ -74,6 +74,8 @@ class Adapters:
     """Told what happened, in words; synchronous and never raises."""
     open_finished: Callable[[Path, int], Awaitable[FinishedFile | None]] | None = None
     """Opens a file of exactly so many bytes under its final name; without it no publication is recognised."""
+    publishing: Callable[[], None] = lambda: None
+    """Called when publishing begins, which no cancellation cuts short."""
 
 
 class Mode(StrEnum):

@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resumable.digests import parse_sha256
-from resumable.errors import DestinationError, OriginError
+from resumable.errors import DestinationError, DigestMismatch, OriginError
 from resumable.identity import identities, share_link
-from resumable.model import DownloadRequest
+from resumable.model import DownloadRequest, Result
 from resumable.ports import Transport
 from resumable.ranges import Span
 from resumable.rows import FileRow
@@ -56,6 +56,21 @@ async def verify_file(path: Path, receipt: FileRow | None, *, sha256: str | None
     if wanted is None and receipt is None:
         raise LookupError(f"nothing is known of {path}: give --sha256, or the state file of its download")
     return await asyncio.to_thread(_verify, path, receipt, wanted)
+
+
+async def as_promised(result: Result, sha256: str | None, *, url: str) -> Result:
+    """Return the result of whoever ran the download if it is what somebody who joined was promised.
+
+    The file is read where its digest is not known. Raises DigestMismatch; the file stays, for it is the other's.
+    """
+    if sha256 is None or (result.sha256 == sha256 and result.verified_by == "digest"):
+        return result
+    actual = result.sha256
+    if actual != sha256:
+        actual = (await verify_file(result.path, None, sha256=sha256)).sha256
+    if actual != sha256:
+        raise DigestMismatch(expected=sha256, actual=actual or "", source="the caller", url=url)
+    return replace(result, sha256=sha256, verified_by="digest")
 
 
 def _verify(path: Path, receipt: FileRow | None, wanted: str | None) -> VerifyReport:

@@ -108,7 +108,7 @@ async def test_a_digest_that_contradicts_the_callers_is_refused_before_anything_
 
 
 async def test_a_publication_that_has_begun_is_finished_although_cancelled() -> None:
-    """Else the file would stand there without its receipt, and be fetched again."""
+    """Else the file would stand there without its receipt, and be fetched again; the caller is given it."""
     rig = Rig(ScriptedTransport(CONTENT))
     begun, go_on = asyncio.Event(), asyncio.Event()
     finish = rig.store.finish
@@ -125,10 +125,30 @@ async def test_a_publication_that_has_begun_is_finished_although_cancelled() -> 
     await asyncio.sleep(0)
     assert not attempt.done()
     go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await attempt
+    assert (await attempt).size == len(CONTENT)
     assert rig.published == CONTENT
     assert rig.store.finished is not None
+
+
+async def test_a_publication_that_fails_while_it_is_cancelled_is_cancelled() -> None:
+    """There is no file, so nothing came too late."""
+    rig = Rig(ScriptedTransport(CONTENT))
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def broken(download_id: str, generation: int, finished: Finished) -> None:
+        begun.set()
+        await go_on.wait()
+        raise LeaseLost(f"{download_id} {generation} {finished.size}")
+
+    rig.store.finish = broken  # type: ignore[method-assign]
+    attempt = asyncio.create_task(rig.attempt())
+    await begun.wait()
+    attempt.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+    assert rig.store.finished is None
 
 
 async def test_a_stale_owner_publishes_but_claims_nothing() -> None:
