@@ -7,10 +7,8 @@
     python -m benchmarks --compare old.json   how the figures moved since another run
 
 Each runs in a process of its own; one that fails does not stop the others. The report goes into ``--out``
-(benchmarks/report):
-``report.json``, ``report.md`` and ``report.html``, one file with its plots inside. The exit status is 1 when a
-promise to the
-user is broken or a benchmark failed, whatever our own bars say.
+(benchmarks/report): ``report.json``, ``report.md`` and ``report.html``, one file with its plots inside. The exit status
+is 1 when a promise to the user is broken or a benchmark failed, whatever our own bars say.
 """
 
 from __future__ import annotations

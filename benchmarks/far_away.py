@@ -2,9 +2,8 @@
 
     python -m benchmarks.far_away [--size-mib 256] [--rounds 5] [--quick] [--json]
 
-Latency is made by a relay that holds every byte back for 40 ms in each direction (this kernel has no ``tc netem``).
-The loss
-needs root: nginx runs in a network namespace of our own, and nftables drops one packet in a hundred on the way.
+Latency is made by a relay that holds every byte back for 40 ms in each direction (this kernel has no ``tc netem``). The
+loss needs root: nginx runs in a network namespace of our own, and nftables drops one packet in a hundred on the way.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 part A).
 
 Correctness only: what a tool publishes, whether it says so, how much it makes the origin send. Each scenario is the
-same for
-every tool; the origin is the one of our tests, on a socket of its own.
+same for every tool; the origin is the one of our tests, on a socket of its own.
 """
 
 from __future__ import annotations

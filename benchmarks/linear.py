@@ -2,9 +2,8 @@
 
     python -m benchmarks.linear [--quick] [--json]
 
-The origin is simulated and the bytes are neither sent, hashed nor written: what is measured is what is left, the
-plan, the
-ledger, the streams and the checkpoints. The downloads go through a real manager and a real state file.
+The origin is simulated and the bytes are neither sent, hashed nor written: what is measured is what is left, the plan,
+the ledger, the streams and the checkpoints. The downloads go through a real manager and a real state file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What every benchmark reports, in one shape: rows of figures, bars that are met or missed, and what to mind.
 
-A benchmark is a module with a ``main`` that takes ``--json`` and ``--quick``. With ``--json`` it prints one
-``Report`` as the
-last line on stdout, which is all that the runner (``python -m benchmarks``) needs of it.
+A benchmark is a module with a ``main`` that takes ``--json`` and ``--quick``. With ``--json`` it prints one ``Report``
+as the last line on stdout, which is all that the runner (``python -m benchmarks``) needs of it.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
     python -m benchmarks.scoreboard [--rows N] [--tools NAME,...] [--quick] [--json]
 
-20 scenarios of one 32 MiB file. A cell says how it ended and how many MiB the origin sent. Ours must be right in
-every row
-that can be, say so loudly in the others, and fetch at most one chunk twice per fault.
+20 scenarios of one 32 MiB file. A cell says how it ended and how many MiB the origin sent. Ours must be right in every
+row that can be, say so loudly in the others, and fetch at most one chunk twice per fault.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """Who holds a lease: a name for one incarnation of a process, from which another process of this machine can tell
 its death.
 
-A lease alone says only that its owner has been silent for as long as it lives; after a ``kill -9`` everybody would
-wait for
-that. The name holds the boot, the PID namespace, the PID and the start time of the process, so on Linux its death
-can be
-*known* at once. Where any of that cannot be compared, nothing is concluded and the lease decides.
+A lease alone says only that its owner has been silent for as long as it lives; after a ``kill -9`` everybody would wait
+for that. The name holds the boot, the PID namespace, the PID and the start time of the process, so on Linux its death
+can be *known* at once. Where any of that cannot be compared, nothing is concluded and the lease decides.
 """
 
 from __future__ import annotations

@@ -11,9 +11,8 @@ THROTTLED: Final = frozenset({403, 421, 429, 503, 509})
 class AdaptiveLimit:
     """Falls with every connection that fails without progress, grows again with every extent that completes.
 
-    Once it is down to nothing the attempt is over: after as many failures as there are connections, with nothing
-    gained in
-    between, no more work is handed out.
+    Once it is down to nothing the attempt is over: after as many failures as there are connections, with nothing gained
+    in between, no more work is handed out.
     """
 
     def __init__(self, most: int) -> None:

@@ -1,9 +1,8 @@
 """What happened to a download, as frozen records: the one vocabulary from the engine to the browser (research/ui.md
 section 8).
 
-A ``DownloadView`` is the whole truth about one download at one moment; a ``DownloadEvent`` is a reason to look at
-it. Events are
-hints: losing one costs a stale pixel. URLs in them are redacted.
+A ``DownloadView`` is the whole truth about one download at one moment; a ``DownloadEvent`` is a reason to look at it.
+Events are hints: losing one costs a stale pixel. URLs in them are redacted.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The books of one download run: what each chunk's digest is, what is written but not yet checkpointed, what is
 durable. Pure.
 
-Received counts bytes on the wire; durable counts bytes that a committed checkpoint or the audit vouches for. They
-are kept apart on
-purpose: the first may exceed the file's size, the second only falls together with a stated reason.
+Received counts bytes on the wire; durable counts bytes that a committed checkpoint or the audit vouches for. They are
+kept apart on purpose: the first may exceed the file's size, the second only falls together with a stated reason.
 """
 
 from __future__ import annotations

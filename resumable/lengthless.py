@@ -1,9 +1,8 @@
 """Bodies whose length nobody states: written whole from byte 0, their length learned at the end.
 
-A chunked body says where it ends (RFC 9112 7.1). One that ends by closing the connection does not, and a truncated
-one looks the
-same as a whole one (five of nine tools publish it, research/downloaders.md 7): it counts only when two reads in a
-row agree.
+A chunked body says where it ends (RFC 9112 7.1). One that ends by closing the connection does not, and a truncated one
+looks the same as a whole one (five of nine tools publish it, research/downloaders.md 7): it counts only when two reads
+in a row agree.
 """
 
 from __future__ import annotations

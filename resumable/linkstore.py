@@ -2,8 +2,8 @@
 folder.
 
 The database has redacted links only, so it can be shown, copied and attached to a bug report. What is kept here is
-needed to
-continue after a restart, and it is deleted with the download or as soon as that is complete (docs/decisions/0002).
+needed to continue after a restart, and it is deleted with the download or as soon as that is complete
+(docs/decisions/0002).
 """
 
 from __future__ import annotations

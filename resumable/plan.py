@@ -1,10 +1,8 @@
 """What is missing and who fetches what next: the chunk grid, extents of guided size, stealing from the slowest. Pure.
 
-Chunks are the unit of digest, checkpoint, audit and refetch; an extent is a run of neighbouring missing chunks that
-one request
-asks for. Extents shrink as the end comes near (guided self-scheduling), so that connections finish together without
-cutting
-responses short; stealing is for the connection that turned out to be slow.
+Chunks are the unit of digest, checkpoint, audit and refetch; an extent is a run of neighbouring missing chunks that one
+request asks for. Extents shrink as the end comes near (guided self-scheduling), so that connections finish together
+without cutting responses short; stealing is for the connection that turned out to be slow.
 """
 
 from __future__ import annotations
@@ -218,9 +216,8 @@ class Plan:
     def steal(self, *, now: float, patience_s: float = 2.0) -> Extent | None:
         """Take the later half of the active extent that needs longest, if it needs more than ``patience_s`` seconds.
 
-        The owner sees its ``stop`` fall and ends its response there. One that began less than that ago is not
-        judged: bytes
-        on their way to it would be fetched twice.
+        The owner sees its ``stop`` fall and ends its response there. One that began less than that ago is not judged:
+        bytes on their way to it would be fetched twice.
         """
         known = [extent for extent in self._active if now - extent.started_at >= patience_s]
         victim = max(known, key=lambda extent: extent.remaining / max(extent.rate(now), 1.0), default=None)

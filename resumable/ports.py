@@ -171,8 +171,7 @@ class CheckpointStore(Protocol):
     """Remembers, per download, which bytes of which representation are in the part file.
 
     ``generation`` fences: a call with a generation that is no longer current changes nothing and raises LeaseLost. A
-    store that
-    cannot write degrades to memory and says so elsewhere; it never raises for that.
+    store that cannot write degrades to memory and says so elsewhere; it never raises for that.
     """
 
     async def load(self, download_id: str) -> Saved | None:

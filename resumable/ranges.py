@@ -1,8 +1,7 @@
 """Byte spans and the ``Content-Range`` header.
 
-Inside the program a span is half-open, ``[start, stop)``; on the wire a range is inclusive. This is the only file
-that adds or
-subtracts one (RFC 9110 section 14).
+Inside the program a span is half-open, ``[start, stop)``; on the wire a range is inclusive. This is the only file that
+adds or subtracts one (RFC 9110 section 14).
 """
 
 from __future__ import annotations

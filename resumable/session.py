@@ -1,9 +1,8 @@
 """What one process knows of one download, from its first attempt to its last: the state the engine works on, without
 behaviour.
 
-It outlives an attempt, so that the next one in the same process neither loads nor audits again. The durable truth is
-in the
-checkpoint store; this is the part that would be stale there.
+It outlives an attempt, so that the next one in the same process neither loads nor audits again. The durable truth is in
+the checkpoint store; this is the part that would be stale there.
 """
 
 from __future__ import annotations

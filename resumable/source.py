@@ -1,8 +1,7 @@
 """Where a representation can be fetched from: the link as given, the link a redirect led to, and a way to a fresh one.
 
-A redirect's target is remembered and asked directly until it is refused (signed links expire); then the link as
-given is asked
-again, once for all connections and outside the retry budget (agency-lang#1035, aria2#2197).
+A redirect's target is remembered and asked directly until it is refused (signed links expire); then the link as given
+is asked again, once for all connections and outside the retry budget (agency-lang#1035, aria2#2197).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The bars of a terminal as rows of styled pieces: what a person sees of running downloads at one moment. Pure.
 
-A row is ``name  bar  percent  words``. The bar has two tones: what former runs had left, and what came in this one.
-The words
-are the amounts and the speed while it moves, else which try comes when, and why.
+A row is ``name  bar  percent  words``. The bar has two tones: what former runs had left, and what came in this one. The
+words are the amounts and the speed while it moves, else which try comes when, and why.
 """
 
 from __future__ import annotations
