@@ -14,21 +14,24 @@ _LONGEST = 300
 _LONGEST_READ = 4000
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"<>]*@")
 _QUERY = re.compile(r"([?&][^\s=&'\"<>]{1,200}=)[^\s&'\"<>),\]}]+")
-_SEPARATOR = r"((?:['\"]?\s{0,3}[:=]|['\"],)\s{0,3}+)(?!\*\*\*)"
+_SEPARATOR = r"((?:\\{0,3}['\"]?\s{0,3}[:=]|['\"],)\s{0,3}+)(?!\*\*\*)"
 _QUOTED = r"b?'[^'\r\n]*'?|b?\"[^\"\r\n]*\"?"
 # The whole line: a cookie's second value is as secret as its first.
 _HEADER = re.compile(
-    rf"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie){_SEPARATOR}"
+    rf"(?i)(?<![A-Za-z0-9])((?:proxy-)?authorization|(?:set-)?cookie|passphrase){_SEPARATOR}"
     rf"(?:{_QUOTED}|[^'\"{{}}()\[\]\r\n][^{{}}()\[\]\r\n]*)"
 )
+# Whatever stands before it: HF_TOKEN, aws_session_token, dbPassword, AWS_SECRET_ACCESS_KEY.
 _NAMED = re.compile(
-    r"(?i)\b((?:(?:access|refresh|id|auth|session)[_-]?)?token|api[_-]?key|(?:client[_-]?)?secret|passw(?:or)?d|signature)"
+    r"(?i)(token|(?:api|access|secret|private|account|signing|encryption)[_-]?key|secret|passw(?:or)?d|\bpwd|_pwd"
+    r"|signature|credentials?)"
     rf"{_SEPARATOR}(?:{_QUOTED}|(?:(?:bearer|basic|token)\s+)?[^\s,;&)}}\]]+)"
 )
 _SECRET_NAME = re.compile(
-    r"(?i)(?:^|_|-|\.)(?:tokens?|secrets?|passw(?:or)?d|passphrase|pass|api[_-]?keys?|access[_-]?keys?|private[_-]?key|credentials?"
+    r"(?i)(?:^|_|-|\.)(?:tokens?|secrets?|passw(?:or)?ds?|passphrase|pass|pwd|api[_-]?keys?|access[_-]?keys?|private[_-]?key|credentials?"
     r"|auth|authorization|cookies?|signature|headers|bearer)(?:$|_|-|\.)"
 )
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}")
 
 
@@ -55,4 +58,4 @@ def redacted(text: str) -> str:
 
 def names_a_secret(name: str) -> bool:
     """Return whether an argument or a field of this name holds what must not be stored: a password, a token, a key."""
-    return _SECRET_NAME.search(name) is not None
+    return _SECRET_NAME.search(_HUMP.sub("_", name)) is not None

@@ -17,15 +17,18 @@ _PORT_OR_NONE: Final = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::[0-9]*)?", re.
 _PATH_PARAMETER: Final = re.compile(r"(;[^=/;]*=)[^/;]+")
 _URL_IN_TEXT: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}:[/\\]{2}[^\s'\"<>`]+")
 _QUERY_IN_TEXT: Final = re.compile(r"([?&][^\s=&'\"<>]{1,200}=)[^\s&'\"<>),\]}]+")
-_FIELD_NAMES: Final = r"(?:proxy-)?authorization|(?:set-)?cookie2?|x-api-key|x-auth-token|private-token"
+_FIELD_NAMES: Final = (
+    r"(?<![A-Za-z0-9])(?:(?:proxy-)?authorization|(?:set-)?cookie2?|x-api-key|x-auth-token|private-token|passphrase)"
+)
+# Whatever stands before it: HF_TOKEN, aws_session_token, dbPassword, AWS_SECRET_ACCESS_KEY.
 _PARAMETER_NAMES: Final = (
-    r"(?:x-(?:amz|goog)-)?(?:signature|credential|security-token)|(?:(?:access|refresh|id|auth|session)[_-]?)?token"
-    r"|api[_-]?key|(?:client[_-]?)?secret|passw(?:or)?d"
+    r"signature|credentials?|token|(?:api|access|secret|private|account|signing|encryption)[_-]?key|secret|passw(?:or)?d"
+    r"|\bpwd|_pwd"
 )
 # A name and its value as in a header, in the repr() of a mapping, or in that of a list of pairs. Unquoted, the value
 # of a field goes on to the end of its line, that of a parameter to the next blank. What is hidden already stays as it
 # is.
-_NAMED: Final = r"""(?<![A-Za-z0-9])((?:{})(?:\s{{0,3}}[:=]|["']\s{{0,3}}[:,=])\s{{0,3}})"""
+_NAMED: Final = r"""((?:{})(?:\s{{0,3}}[:=]|["']\s{{0,3}}[:,=])\s{{0,3}})"""
 _QUOTED: Final = r"""(?:(b?["'])(?:(?<=")(?:[^"\\\r\n]|\\.)*"?|(?<=')(?:[^'\\\r\n]|\\.)*'?)|(?!\*\*\*)"""
 _FIELD_IN_TEXT: Final = re.compile(_NAMED.format(_FIELD_NAMES) + _QUOTED + r"""[^"'\s][^\r\n]*)""", re.IGNORECASE)
 _PARAMETER_IN_TEXT: Final = re.compile(

@@ -13,6 +13,7 @@ CANARY = "canary7f3a"
 TEXTS = [
     ("nothing to hide", "the connection broke after 5 of 10 bytes"),
     ("our own sentences", "the file's SHA-256 digest differs; the token was refused"),
+    ("names that only begin like it", "tokenizer=gpt2, max_tokens=5, secretary: Jane, passwords: 3, monkey=1"),
     ("an @ in a path", "https://h/react@18.2.0/x"),
 ]
 
@@ -39,6 +40,19 @@ SECRETS = [
     ("a client secret", f"client_secret={CANARY}", "client_secret=***"),
     ("a bearer token in prose", f"sent Bearer {CANARY}{CANARY} to h", "sent Bearer *** to h"),
     ("basic credentials in prose", f"Basic {CANARY}== sent", "Basic *** sent"),
+    ("an environment variable", f"HF_TOKEN={CANARY} was refused", "HF_TOKEN=*** was refused"),
+    ("Amazon's", f"AWS_SECRET_ACCESS_KEY={CANARY}", "AWS_SECRET_ACCESS_KEY=***"),
+    ("Amazon's session", f"aws_session_token={CANARY}; x", "aws_session_token=***; x"),
+    ("a database's password", f"db_password={CANARY} host=h", "db_password=*** host=h"),
+    ("a setting in a mapping", f"{{'hf_token': '{CANARY}', 'n': 1}}", "{'hf_token': ***, 'n': 1}"),
+    ("a setting in camel case", f"hfToken={CANARY}, dbPassword: {CANARY}", "hfToken=***, dbPassword: ***"),
+    ("JSON inside a string", f'"{{\\"hf_token\\": \\"{CANARY}\\"}}"', None),
+    ("a user's API key", f"user_api_key={CANARY}", "user_api_key=***"),
+    ("Gitlab's", f"PRIVATE-TOKEN: {CANARY}", "PRIVATE-TOKEN: ***"),
+    ("Django's", f"SECRET_KEY = '{CANARY}'", "SECRET_KEY = ***"),
+    ("Azure's", f"AccountName=a;AccountKey={CANARY}==;x", "AccountName=a;AccountKey=***;x"),
+    ("ODBC's", f"UID=u;PWD={CANARY};x", "UID=u;PWD=***;x"),
+    ("a passphrase of several words", f"passphrase: correct {CANARY}", "passphrase: ***"),
     ("a cookie set", f"Set-Cookie: {CANARY}", "Set-Cookie: ***"),
 ]
 
@@ -104,7 +118,7 @@ def test_a_megabyte_is_not_searched_at_leisure() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["token", "api_key", "apikey", "access-key", "password", "passwd", "db_password", "secret", "client_secret", "auth",
+    ["token", "hfToken", "HF_TOKEN", "dbPassword", "pwd", "passphrase", "aws_session_token", "api_key", "apikey", "access-key", "password", "passwd", "db_password", "secret", "client_secret", "auth",
      "Authorization", "cookie", "cookies", "headers", "credentials", "signature", "aws.secret", "TOKENS", "bearer"],
 )  # fmt: skip
 def test_names_of_secrets(name: str) -> None:
