@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -65,11 +66,14 @@ def run_without_loop(thread: SqliteThread, fn: Callable[[], None], *, within_s: 
     """Run ``fn`` in the thread at interpreter exit, when the event loop it worked for is gone; bounded, never
     raises.
     """
+    # No loop of our own for it: under gevent the one that has stopped still counts as running in this thread.
+    done = threading.Event()
 
-    async def bounded() -> None:
-        async with asyncio.timeout(within_s):
-            await thread.run(fn)
+    def run() -> None:
+        with contextlib.suppress(Exception):  # the process is ending: there is nobody left to tell
+            fn()
+        done.set()
 
     if thread.alive:
-        with contextlib.suppress(Exception):  # the process is ending: there is nobody left to tell
-            asyncio.run(bounded())
+        thread.post(run)
+        done.wait(within_s)

@@ -82,7 +82,8 @@ def take_turns(operate: Callable[[Turns], Coroutine[Any, Any, T]]) -> T:
 
 def _in_event_loop() -> bool:
     try:
-        asyncio.get_running_loop()
+        running = asyncio.get_running_loop()
     except RuntimeError:
         return False
-    return True
+    # Under gevent all greenlets see the loop of the process; whether this is the one it runs in, ``start`` knows.
+    return not (process_loop.made and running is process_loop.get().loop)

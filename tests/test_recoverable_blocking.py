@@ -438,6 +438,48 @@ def test_a_forked_child_makes_a_loop_of_its_own(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("0 again\n", "")
 
 
+def test_under_gevent_it_runs_more_than_once(tmp_path: Path) -> None:
+    """There all greenlets share one thread of the system, to which asyncio's running loop belongs; a call from within
+    that loop's own greenlet is refused all the same.
+    """
+    program = tmp_path / "greenlets.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            from gevent import monkey; monkey.patch_all()
+            import asyncio, sys, gevent
+            from recovery import recoverable
+            from recovery.loopthread import process_loop
+
+            @recoverable(journal=sys.argv[1], key="{name}")
+            def work(name):
+                return name
+
+            print(work("first"), work("second"), *(each.get() for each in [gevent.spawn(work, n) for n in "abc"]))
+
+            async def inside():
+                return work("inside")
+
+            try:
+                asyncio.run_coroutine_threadsafe(inside(), process_loop.get().loop).result(10)
+            except RuntimeError as exc:
+                print(exc)
+            """
+        ),
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path / "s.db")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    refused = "this is the event loop's own thread: await the coroutine instead"
+    assert (done.stdout, done.stderr) == (f"first second a b c\n{refused}\n", "")
+
+
 def test_the_recipe_names_lambdas_and_callable_objects() -> None:
     """Whatever is callable has some name for the journal."""
 
