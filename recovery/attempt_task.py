@@ -135,9 +135,15 @@ async def _guarded(call: Callable[[Attempt], Awaitable[T]], attempt: Attempt, li
     except TimeoutError as exc:
         if limit is None or not scope.expired():
             return Outcome(error=exc)  # the attempt's own timeouts are its own business
-        late = limit.error()
-        late.__cause__ = exc
-        return Outcome(error=late)
+        return Outcome(error=_late(limit, exc))
     except BaseException as exc:  # noqa: BLE001 - the edge of the attempt's task: a KeyboardInterrupt that left a task
         # would stop the event loop before the row says "paused"; the run raises it when it does.
+        if limit is not None and scope.expired() and isinstance(exc.__cause__, asyncio.CancelledError):
+            return Outcome(error=_late(limit, exc))
         return Outcome(error=exc)
+
+
+def _late(limit: Limit, exc: BaseException) -> TimeoutError:
+    late = limit.error()
+    late.__cause__ = exc
+    return late

@@ -5,6 +5,7 @@ Neither decides anything: an attempt reports durable progress, a control carries
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -80,16 +81,28 @@ class Attempt:
 
         Growth since the attempt began (or since the lowest value it reported, when an audit found less than was
         thought) refills the budget of failures without progress.
+
+        Raises:
+            TypeError: not whole numbers: a share of the work is ``progress(part, whole)``.
+            ValueError: below zero, or more than a row can hold.
         """
-        self.done = done
+        done = _units(done)
         if total is not None:
-            self.total = total
+            self.total = _units(total)
+        self.done = done
         self._lowest = min(self._lowest, done)
 
     @property
     def progressed(self) -> bool:
         """Whether durable work was added in this attempt."""
         return self.done > self._lowest
+
+
+def _units(number: int) -> int:
+    units = operator.index(number)
+    if not 0 <= units < 1 << 63:
+        raise ValueError(f"progress is from 0 to 2**63 - 1 units, not {units}")
+    return units
 
 
 class Control:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from recovery.history import History
 from recovery.lifecycle import Fenced
 from recovery.observers import tell
 from recovery.records import AttemptRecord, Command, Operation, OperationSpec
-from recovery.states import State
+from recovery.states import IllegalTransition, State
 from recovery.verdict import Verdict
 
 __all__ = ["Entry", "JournalPort", "Logbook", "StoreEdge"]
@@ -31,6 +32,8 @@ log = logging.getLogger("recovery.supervisor")
 _MOST_PENDING = 100
 _MISTAKES = (TypeError, ValueError)
 """What a journal raises when it cannot store what a spec says."""
+_REFUSALS = (TypeError, ValueError, OverflowError, IllegalTransition, sqlite3.IntegrityError, sqlite3.DataError)
+"""What it raises when it will never store what it was given, however well the file is: a defect, and not trouble."""
 
 
 class JournalPort(Protocol):
@@ -225,12 +228,26 @@ class Logbook:
     async def _renew(self, ttl_s: float, now: float, progress: tuple[int, int | None] | None) -> bool:
         if self._journal is None or self.generation is None:
             return True
-        call = self._journal.renew(
-            self.operation.operation_id, self.generation, ttl_s=ttl_s, now=now, progress=progress
-        )
-        return await self._edge.ask(call) is not False
+        name, generation = self.operation.operation_id, self.generation
+        try:
+            call = self._journal.renew(name, generation, ttl_s=ttl_s, now=now, progress=progress)
+            return await self._edge.ask(call, mistakes=_REFUSALS) is not False
+        except _REFUSALS:
+            log.exception("progress-refused", extra={"operation_id": name})
+        return await self._edge.ask(self._journal.renew(name, generation, ttl_s=ttl_s, now=now)) is not False
 
     async def _write(self, journal: JournalPort, entry: Entry) -> Operation | None:
+        """Record an entry; None when the store has trouble. What it refuses for good holds up nothing that follows: the
+        bare change is recorded in its place, or none at all.
+        """
+        for each in (entry, Entry(state=entry.state, now=entry.now, verdict=entry.verdict, wait_s=entry.wait_s)):
+            try:
+                return await self._record(journal, each)
+            except _REFUSALS:
+                log.exception("entry-refused", extra={"operation_id": self.operation.operation_id})
+        return self._remember(entry)
+
+    async def _record(self, journal: JournalPort, entry: Entry) -> Operation | None:
         assert self.generation is not None
         return await self._edge.ask(
             journal.record(
@@ -244,7 +261,8 @@ class Logbook:
                 attempt=entry.attempt,
                 progress=entry.progress,
                 now=entry.now,
-            )
+            ),
+            mistakes=_REFUSALS,
         )
 
     async def _catch_up(self, journal: JournalPort, now: float) -> bool:

@@ -28,7 +28,10 @@ class RetryPolicy:
     max_attempts: int = 50
     """Attempts in total, the first included, before a person is asked."""
     deadline_s: float | None = 86_400.0
-    """From the first try to the start of the last; time spent parked does not count."""
+    """From the first try on; time spent parked does not count. No try begins later, and one that is being made then is
+    stopped (DeadlineExceeded). A function that is not async cannot be: it ends at its next step, and a result counts. A
+    deadline of a day or more stops no try in memory.
+    """
     base: float = 1.0
     """Longest wait before the first retry."""
     factor: float = 2.0

@@ -292,6 +292,8 @@ MACHINE = [
         Row(name, numbered(getattr(errno, name)), C.DESCRIPTORS, A.PARK, None, Condition.DESCRIPTORS)
         for name in ["EMFILE", "ENFILE", "EADDRNOTAVAIL"]
     ),
+    Row("EADDRINUSE", numbered(errno.EADDRINUSE), C.DESCRIPTORS, A.RETRY),
+    Row("EADDRINUSE while connecting", connector(numbered(errno.EADDRINUSE)), C.DESCRIPTORS, A.RETRY),
     Row(
         "EMFILE while connecting",
         connector(numbered(errno.EMFILE)),

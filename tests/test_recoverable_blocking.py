@@ -20,6 +20,7 @@ import pytest
 from recovery import (
     JOURNAL,
     Database,
+    DeadlineExceeded,
     GaveUp,
     Journal,
     LeaseHeld,
@@ -297,6 +298,26 @@ def test_a_blocking_function_that_was_paused_is_nobody_elses_until_it_ends(
     assert (row.state, row.owner) == (State.COMPLETE if ending == "returns" else State.PAUSED, None)
     (record,) = in_background(lambda: journal.attempts(row.operation_id))
     assert record.error == (None if ending == "returns" else "ConnectionResetError")
+
+
+@pytest.mark.parametrize("steps", [True, False])
+def test_the_deadline_of_a_blocking_function(journal: MemoryJournal, steps: bool) -> None:
+    """It ends at the next step, since it cannot be interrupted; without one its result is there, and counts."""
+
+    @recoverable(journal=journal, key="x", kind="import", policy=RetryPolicy(deadline_s=0.1))
+    def work() -> str:
+        time.sleep(0.3)
+        if steps:
+            current_sync_operation().step("late", lambda: 1)
+        return "late"
+
+    if steps:
+        with pytest.raises(DeadlineExceeded):
+            work()
+    else:
+        assert work() == "late"
+    row = in_background(lambda: journal.find("import", "x"))
+    assert (row.state, row.code) == ((State.FAILED, "deadline") if steps else (State.COMPLETE, None))
 
 
 def test_ctrl_c_inside_a_durable_blocking_function_pauses_it(journal: MemoryJournal) -> None:

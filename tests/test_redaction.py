@@ -118,7 +118,8 @@ def test_a_megabyte_is_not_searched_at_leisure() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["token", "hfToken", "HF_TOKEN", "dbPassword", "pwd", "passphrase", "aws_session_token", "api_key", "apikey", "access-key", "password", "passwd", "db_password", "secret", "client_secret", "auth",
+    ["token", "hfToken", "HF_TOKEN", "dbPassword", "pwd", "passphrase", "aws_session_token",
+     "api_key", "apikey", "access-key", "password", "passwd", "db_password", "secret", "client_secret", "auth",
      "Authorization", "cookie", "cookies", "headers", "credentials", "signature", "aws.secret", "TOKENS", "bearer"],
 )  # fmt: skip
 def test_names_of_secrets(name: str) -> None:

@@ -69,6 +69,14 @@ DESCRIPTORS = Verdict(
     message="This computer has too many files and connections open at once. The work goes on when some are closed.",
     user_actions=GOES_ON,
 )
+ADDRESS_IN_USE = Verdict(
+    category=Category.DESCRIPTORS,
+    action=Action.RETRY,
+    code="address-in-use",
+    message="Another program on this computer uses the network port that is needed. Close it, or choose another port.",
+    user_actions=GOES_ON,
+)
+"""Its end is not a condition that can be looked for, and the other program may run for ever: the budget ends this."""
 DEVICE = Verdict(
     category=Category.DEVICE,
     action=Action.RESYNC,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -261,6 +262,25 @@ async def test_an_attempt_that_answers_a_timeout_with_its_own_error(supervisor: 
         await supervisor.run(spec(policy=RetryPolicy(attempt_timeout_s=0.01)), attempt)
 
 
+async def test_a_timeout_that_the_attempt_wraps_is_still_ours(supervisor: Supervisor) -> None:
+    """An error that nobody knows, raised from our own cancellation, is the timeout in other words: tried again."""
+
+    async def attempt(attempt: Attempt) -> str:
+        if attempt.number == 2:
+            return "second"
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as exc:
+            raise OddError("the socket was closed") from exc
+        raise AssertionError
+
+    assert await supervisor.run(spec(policy=RetryPolicy(base=0.0, attempt_timeout_s=0.01)), attempt) == "second"
+
+
+class OddError(Exception):
+    """Nobody knows this one."""
+
+
 async def test_the_deadline_ends_an_attempt(supervisor: Supervisor, journal: AnyJournal) -> None:
     """The deadline of the whole operation also ends an attempt that is being made, and is not retried."""
 
@@ -271,6 +291,54 @@ async def test_the_deadline_ends_an_attempt(supervisor: Supervisor, journal: Any
         await supervisor.run(spec(policy=RetryPolicy(deadline_s=0.01, attempt_timeout_s=5.0)), attempt)
     row = await row_of(journal)
     assert (row.state, row.category) == (State.FAILED, Category.DEADLINE)
+
+
+async def test_a_port_that_is_taken_is_not_waited_for_without_end(journal: AnyJournal, supervisor: Supervisor) -> None:
+    """The program that has it may run for ever: the budget of failures ends it, as with any other trouble."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        tries: list[int] = []
+
+        async def attempt(attempt: Attempt) -> None:
+            tries.append(attempt.number)
+            with socket.socket() as mine:
+                mine.bind(taken.getsockname())
+
+        with pytest.raises(OSError, match="in use"):
+            await supervisor.run(spec(), attempt)
+    assert tries == [1, 2, 3, 4]
+    row = await row_of(journal)
+    assert (row.state, row.code) == (State.FAILED, "address-in-use")
+
+
+NO_UNITS: list[tuple[Any, Any, type[Exception]]] = [
+    (0.5, None, TypeError),
+    ("1", None, TypeError),
+    (None, None, TypeError),
+    (1, 2.0, TypeError),
+    (-1, None, ValueError),
+    (1 << 63, None, ValueError),
+    (1, -1, ValueError),
+    (1, 1 << 63, ValueError),
+]
+
+
+@pytest.mark.parametrize(("done", "total", "error"), NO_UNITS)
+async def test_progress_is_counted_in_whole_units(
+    journal: AnyJournal, supervisor: Supervisor, done: Any, total: Any, error: type[Exception]
+) -> None:
+    """Whoever reports anything else is told where it is reported; the row keeps what was reported before."""
+
+    async def attempt(attempt: Attempt) -> str:
+        attempt.progress(3, 7)
+        with pytest.raises(error):
+            attempt.progress(done, total)
+        return "done"
+
+    assert await supervisor.run(spec(), attempt) == "done"
+    row = await row_of(journal)
+    assert (row.state, row.progress_done, row.progress_total) == (State.COMPLETE, 3, 7)
 
 
 async def test_no_limit_at_all(supervisor: Supervisor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from tests.supervising import (
     Held,
     Recorder,
     Script,
+    advance,
+    journal_of,
     row_of,
     spec,
     turns,
@@ -153,6 +156,50 @@ async def test_observers_may_fail(clock: FakeClock, caplog: pytest.LogCaptureFix
     supervisor = Supervisor(journal, clock=clock, on_event=broken, on_health=broken)
     assert await supervisor.run(spec(), Script(1)) == 1
     assert {"observer-failed", "health-observer-failed"} <= {record.message for record in caplog.records}
+
+
+async def test_what_the_schema_refuses_holds_up_nothing(
+    state_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect of ours is no trouble of the store: the lease is renewed, the end recorded, and the next one too."""
+    async with journal_of("file", state_path, clock) as journal:
+        health, held = Health(), Held()
+        supervisor = Supervisor(journal, clock=clock, lease_ttl_s=15.0, on_health=health)
+
+        async def attempt(attempt: Attempt) -> str:
+            attempt.done = 0.5  # type: ignore[assignment]  # what a column of whole numbers does not take
+            return await held(attempt)
+
+        task = asyncio.create_task(supervisor.run(spec(), attempt))
+        await held.started.wait()
+        await advance(clock, 20.0)
+        assert (await row_of(journal)).leased(clock.time())
+        held.go.set()
+        assert await task == "done"
+        row = await row_of(journal)
+        assert (row.state, row.owner, row.progress_done) == (State.COMPLETE, None, 0)
+        assert (health, supervisor.edge.trouble) == ([], None)
+        assert {"progress-refused", "entry-refused"} <= {record.message for record in caplog.records}
+
+
+class Picky(MemoryJournal):
+    """Takes no waits, whatever is left out of them."""
+
+    async def record(self, operation_id: str, generation: int, **change: Any) -> Any:
+        """See ``Journal.record``."""
+        if change["state"] is State.WAITING:
+            raise ValueError("no waits here")
+        return await super().record(operation_id, generation, **change)
+
+
+async def test_what_is_refused_in_every_form_is_left_out(clock: FakeClock) -> None:
+    """It is told to those who watch, and what follows it is recorded."""
+    journal, events = Picky(clock=clock), Recorder()
+    supervisor = Supervisor(journal, clock=clock, draw=lambda: 0.0, on_event=events)
+    assert await supervisor.run(spec(), Script(RESET, 5)) == 5
+    assert events.steps == ["running", "waiting", "running", "complete"]
+    assert journal.writes == ["claim", "running", "complete"]
+    assert (supervisor.edge.trouble, (await row_of(journal)).state) == (None, State.COMPLETE)
 
 
 async def test_a_heartbeat_that_dies_is_reported(
