@@ -41,8 +41,12 @@ class GaveUp(Exception):  # noqa: N818 - names what happened
 
     def __init__(self, reason: str) -> None:
         """Keep the reason."""
-        super().__init__(f"given up earlier: {reason}")
+        super().__init__(reason)
         self.reason = reason
+
+    def __str__(self) -> str:
+        """Return that it was given up, and why."""
+        return f"given up earlier: {self.reason}"
 
 
 class UndoUnknown(Exception):  # noqa: N818 - names what happened

@@ -17,8 +17,12 @@ A run that loses its lease raises ``recovery.journal.Fenced``; one whose deadlin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from recovery.lifecycle import CRASH_LOOP
 from recovery.records import Operation
+from recovery.states import State
 from recovery.taxonomy.buttons import GOES_ON
 from recovery.verdict import Action, Category, Verdict
 
@@ -38,10 +42,17 @@ class OperationEnded(Exception):  # noqa: N818 - names what happened, like every
 
     what = "ended"
 
-    def __init__(self, operation: Operation) -> None:
-        """Keep the row."""
-        super().__init__(f"{operation.kind} {operation.title or repr(operation.key)} {self.what}")
-        self.operation = operation
+    def __init__(self, operation: Operation | Mapping[str, Any], *args: object) -> None:
+        """Keep the row; what it says that is plain JSON is also in ``args``, of which task queues and process pools
+        make the exception again.
+        """
+        self.operation = operation if isinstance(operation, Operation) else _row(operation)
+        super().__init__(_plain(self.operation), *args)
+
+    def __str__(self) -> str:
+        """Return what happened to what."""
+        operation = self.operation
+        return f"{operation.kind} {operation.title or repr(operation.key)} {self.what}"
 
 
 class OperationPaused(OperationEnded):
@@ -61,9 +72,9 @@ class OperationDeferred(OperationEnded):
 
     what = "waits for its next attempt"
 
-    def __init__(self, operation: Operation, next_at: float) -> None:
+    def __init__(self, operation: Operation | Mapping[str, Any], next_at: float) -> None:
         """``next_at``: seconds since the epoch."""
-        super().__init__(operation)
+        super().__init__(operation, next_at)
         self.next_at = next_at
 
 
@@ -85,7 +96,7 @@ class AttemptTimedOut(TimeoutError):  # noqa: N818 - names what happened
 
     def __init__(self, seconds: float) -> None:
         """``seconds``: the limit."""
-        super().__init__(f"the attempt took longer than {seconds:g} s")
+        super().__init__(seconds)
         self.seconds = seconds
         self.recovery_hint = Verdict(
             category=Category.TIMEOUT,
@@ -94,3 +105,19 @@ class AttemptTimedOut(TimeoutError):  # noqa: N818 - names what happened
             message=f"One try took longer than {seconds:g} seconds and was stopped.",
             user_actions=GOES_ON,
         )
+
+    def __str__(self) -> str:
+        """Return what happened."""
+        return f"the attempt took longer than {self.seconds:g} s"
+
+
+_TEXTS = ("operation_id", "kind", "key", "project", "title", "code", "message", "error")
+_NUMBERS = ("next_at", "progress_done", "progress_total", "deaths", "created_at", "updated_at")
+
+
+def _plain(operation: Operation) -> dict[str, Any]:
+    return {name: getattr(operation, name) for name in (*_TEXTS, *_NUMBERS)} | {"state": operation.state.value}
+
+
+def _row(plain: Mapping[str, Any]) -> Operation:
+    return Operation(**{**plain, "state": State(plain["state"])})

@@ -177,9 +177,13 @@ class HostGateOpen(Exception):  # noqa: N818 - says what happened, as its siblin
 
     def __init__(self, host: str, wait_s: float) -> None:
         """Keep the host and the seconds to wait."""
-        super().__init__(f"{host} is left alone for another {wait_s:.1f} s")
+        super().__init__(host, wait_s)
         self.host = host
         self.wait_s = max(0.0, wait_s)
+
+    def __str__(self) -> str:
+        """Return who is left alone, and for how long."""
+        return f"{self.host} is left alone for another {self.wait_s:.1f} s"
 
     @property
     def recovery_hint(self) -> Verdict:

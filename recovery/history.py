@@ -40,7 +40,9 @@ class History:
     refreshes: int = 0
     """New links asked for since the last durable progress; links may well expire once an hour."""
     spared: int = 0
-    """Attempts the total cap does not count: those of former budgets and those that ended in PARK."""
+    """Attempts the total cap does not count: those of former budgets, and those that ended in PARK or whose verdict
+    spares them.
+    """
 
     @property
     def counted(self) -> int:
@@ -62,7 +64,7 @@ class History:
             category_run=self.category_run + 1 if same else 1,
             restarts=self.restarts + (verdict.action is Action.RESTART),
             refreshes=refreshes + (verdict.action is Action.REFRESH),
-            spared=self.spared + (verdict.action is Action.PARK),
+            spared=self.spared + (verdict.spared or verdict.action is Action.PARK),
         )
 
     def fresh_budget(self, now: float) -> History:

@@ -30,7 +30,6 @@ class InvalidInput(Exception):  # noqa: N818 - names what happened
     def __init__(
         self,
         problem: str,
-        *,
         remedy: str,
         code: str = INVALID_INPUT.code,
         user_actions: Sequence[UserAction] = INVALID_INPUT.user_actions,
@@ -39,10 +38,17 @@ class InvalidInput(Exception):  # noqa: N818 - names what happened
 
         ``code`` is a stable kebab-case name for programs (``bad-workflow``, ``missing-node``, ``unknown-model``).
         """
-        super().__init__(f"{problem} {remedy}")
+        super().__init__(problem, remedy, code, tuple(user_actions))
         self.problem = problem
         self.remedy = remedy
         self.code = code
         self.recovery_hint = replace(
-            INVALID_INPUT, code=code, message=redacted(f"{problem} {remedy}"), user_actions=tuple(user_actions)
+            INVALID_INPUT,
+            code=code,
+            message=redacted(f"{problem} {remedy}"),
+            user_actions=tuple(map(UserAction, user_actions)),
         )
+
+    def __str__(self) -> str:
+        """Return both sentences."""
+        return f"{self.problem} {self.remedy}"

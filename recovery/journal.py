@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 from recovery.clock import Clock, SystemClock
 from recovery.database import Database
 from recovery.history import History
-from recovery.lifecycle import Fenced, set_by_hand
+from recovery.lifecycle import Fenced, requeued, set_by_hand
 from recovery.lookup import Lookup
 from recovery.records import AttemptRecord, Change, Command, JournalStatistics, JsonValue, Operation, OperationSpec
 from recovery.retention import doomed_in, forget_in, sweep_out_in
@@ -215,6 +215,18 @@ class Journal(Transactions, Lookup):
             return self._put(conn, set_by_hand(row, state, now))
 
         return await self._database.write(work)
+
+    async def hand_back(self, operation_id: str, *, now: float) -> None:
+        """Make an operation that its owner has just put down eligible again, with all it has used up so far. Nothing
+        happens where somebody else has decided otherwise meanwhile.
+        """
+
+        def work(conn: sqlite3.Connection) -> None:
+            row = read_operation(conn, operation_id)
+            if row is not None and row.state is State.PAUSED and not row.leased(now):
+                put_changed(conn, requeued(row, now))
+
+        await self._database.write(work)
 
     # --- forgetting ---------------------------------------------------------------------------------------------------
 

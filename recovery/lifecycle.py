@@ -52,11 +52,15 @@ class Fenced(Exception):  # noqa: N818 - names what happened
 
     def __init__(self, operation_id: str, generation: int | None = None, found: int | None = None) -> None:
         """``generation`` is the one that was presented, ``found`` the row's; None when there is no row."""
-        what = "is gone" if found is None else f"has generation {found}"
-        super().__init__(f"operation {operation_id} {what}, not {generation}")
+        super().__init__(operation_id, generation, found)
         self.operation_id = operation_id
         self.generation = generation
         self.found = found
+
+    def __str__(self) -> str:
+        """Return what was found in place of what was expected."""
+        what = "is gone" if self.found is None else f"has generation {self.found}"
+        return f"operation {self.operation_id} {what}, not {self.generation}"
 
 
 def begun(spec: OperationSpec, operation_id: str, now: float) -> Operation:

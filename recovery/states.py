@@ -58,9 +58,13 @@ class IllegalTransition(Exception):  # noqa: N818 - names what happened, like th
 
     def __init__(self, old: StrEnum, new: StrEnum) -> None:
         """Keep both states."""
-        super().__init__(f"no step leads from {old.value} to {new.value}")
+        super().__init__(old, new)
         self.old = old
         self.new = new
+
+    def __str__(self) -> str:
+        """Return which step is missing."""
+        return f"no step leads from {self.old} to {self.new}"
 
 
 def transition(old: State, new: State) -> State:

@@ -120,6 +120,8 @@ class Verdict:
     condition: Condition | None = None
     """What PARK waits for; only with PARK, and always there."""
     user_actions: tuple[UserAction, ...] = ()
+    spared: bool = False
+    """Whether the attempt does not count against the policy's total: it did not fail, it had nothing to do yet."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be acted upon."""

@@ -100,13 +100,20 @@ class DownloadError(Exception):
     code: str = "download-error"
     verdict: Verdict | None = None
 
-    def __init__(self, message: str, *, url: str = "") -> None:
-        """Keep the sentence a person reads; ``url`` must already be redacted."""
-        super().__init__(message)
+    def __init__(self, message: str, url: str = "", *args: object) -> None:
+        """Keep the sentence a person reads; ``url`` must already be redacted. ``args`` are what a subclass is made of:
+        of ``Exception.args`` task queues and process pools make it again.
+        """
+        super().__init__(*(args or (message, url)))
+        self.message = message
         self.url = url
         self.attempts = 0
         self.bytes_kept = 0
         self.recovery_hint: Verdict | None = None
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return self.message
 
     @property
     def resumable(self) -> bool:
@@ -131,9 +138,9 @@ class StatusError(OriginError):
 
     code = "status"
 
-    def __init__(self, status: int, *, url: str = "", retry_after_s: float | None = None, reason: str = "") -> None:
+    def __init__(self, status: int, url: str = "", retry_after_s: float | None = None, reason: str = "") -> None:
         """Keep the status (100-599), the seconds of ``Retry-After`` (RFC 9110 10.2.3) and the reason phrase."""
-        super().__init__(f"the server answered {status} {reason}".rstrip(), url=url)
+        super().__init__(f"the server answered {status} {reason}".rstrip(), url, status, url, retry_after_s, reason)
         self.status = status
         self.retry_after_s = retry_after_s
 
@@ -143,10 +150,10 @@ class Interrupted(OriginError):
 
     code = "interrupted"
 
-    def __init__(self, received: int, promised: int | None, *, url: str = "") -> None:
+    def __init__(self, received: int, promised: int | None, url: str = "") -> None:
         """Keep the bytes received by this response and the bytes it promised (None where it did not say)."""
         of = "" if promised is None else f" of {promised}"
-        super().__init__(f"the connection broke after {received}{of} bytes", url=url)
+        super().__init__(f"the connection broke after {received}{of} bytes", url, received, promised, url)
         self.received = received
         self.promised = promised
 
@@ -156,9 +163,9 @@ class Stalled(OriginError):
 
     code = "stalled"
 
-    def __init__(self, seconds: float, *, url: str = "") -> None:
+    def __init__(self, seconds: float, url: str = "") -> None:
         """Keep how long was waited, in seconds."""
-        super().__init__(f"the server stopped sending for {seconds:g} s", url=url)
+        super().__init__(f"the server stopped sending for {seconds:g} s", url, seconds, url)
         self.seconds = seconds
 
 
@@ -167,10 +174,11 @@ class ProtocolFault(OriginError):
 
     code = "protocol-fault"
 
-    def __init__(self, fault: Fault, *, url: str = "", detail: str = "") -> None:
+    def __init__(self, fault: Fault, url: str = "", detail: str = "") -> None:
         """Keep the rule broken and a detail without secrets."""
-        super().__init__(f"the server's answer cannot be used ({fault})" + (f": {detail}" if detail else ""), url=url)
-        self.fault = fault
+        more = f": {detail}" if detail else ""
+        super().__init__(f"the server's answer cannot be used ({fault}){more}", url, fault, url, detail)
+        self.fault = Fault(fault)
 
 
 class WebPage(OriginError):
@@ -178,9 +186,9 @@ class WebPage(OriginError):
 
     code = "web-page"
 
-    def __init__(self, *, url: str = "") -> None:
+    def __init__(self, url: str = "") -> None:
         """Say so in a sentence."""
-        super().__init__("the server sent a web page instead of the file", url=url)
+        super().__init__("the server sent a web page instead of the file", url, url)
 
 
 class RepresentationChanged(OriginError):
@@ -188,9 +196,9 @@ class RepresentationChanged(OriginError):
 
     code = "changed"
 
-    def __init__(self, reason: str, *, url: str = "", representation: Representation | None = None) -> None:
+    def __init__(self, reason: str, url: str = "", representation: Representation | None = None) -> None:
         """Keep what differs (``etag "a" -> "b"``) and the identity now served, where known."""
-        super().__init__(f"the file on the server has changed: {reason}", url=url)
+        super().__init__(f"the file on the server has changed: {reason}", url, reason, url)
         self.reason = reason
         self.representation = representation
 
@@ -218,9 +226,9 @@ class DiskFull(LocalError):
 
     code = "disk-full"
 
-    def __init__(self, message: str, *, needed: int, free: int, path: str) -> None:
+    def __init__(self, message: str, needed: int, free: int, path: str) -> None:
         """Keep the bytes still needed, the bytes free, and the path whose file system is meant."""
-        super().__init__(message)
+        super().__init__(message, "", message, needed, free, path)
         self.needed = needed
         self.free = free
         self.path = path
@@ -255,12 +263,12 @@ class DigestMismatch(IntegrityError):
 
     code = "digest-mismatch"
 
-    def __init__(self, *, expected: str, actual: str, source: str, url: str = "", kept: str = "") -> None:
+    def __init__(self, expected: str, actual: str, source: str, url: str = "", kept: str = "") -> None:
         """Keep both digests in hex and who stated the expected one (``caller``, ``Repr-Digest``, ...)."""
-        super().__init__(
-            f"the file's SHA-256 is {actual}, but {source} says {expected}" + (f"; kept as {kept}" if kept else ""),
-            url=url,
+        sentence = f"the file's SHA-256 is {actual}, but {source} says {expected}" + (
+            f"; kept as {kept}" if kept else ""
         )
+        super().__init__(sentence, url, expected, actual, source, url, kept)
         self.expected = expected
         self.actual = actual
         self.source = source
@@ -284,9 +292,9 @@ class DownloadDeferred(DownloadError):
 
     code = "deferred"
 
-    def __init__(self, next_at: float, *, url: str = "") -> None:
+    def __init__(self, next_at: float, url: str = "") -> None:
         """Keep when the next attempt is due, seconds since the epoch."""
-        super().__init__("the download waits for its next attempt", url=url)
+        super().__init__("the download waits for its next attempt", url, next_at, url)
         self.next_at = next_at
 
 
@@ -295,9 +303,9 @@ class DownloadElsewhere(DownloadError):
 
     code = "elsewhere"
 
-    def __init__(self, download_id: str, *, url: str = "") -> None:
+    def __init__(self, download_id: str, url: str = "") -> None:
         """Keep the id of the download."""
-        super().__init__("another process downloads this file", url=url)
+        super().__init__("another process downloads this file", url, download_id, url)
         self.download_id = download_id
 
 

@@ -19,6 +19,7 @@ import redis
 from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from celery.result import AsyncResult
 
+from recovery.endings import CrashLooping
 from recovery.states import State
 from resumable.probe import PROBE
 from tests.origin import Behaviour, Content, Origin
@@ -312,11 +313,12 @@ def result_is_there(running: Worker, task_id: str) -> Callable[[], bool]:
 def test_poison_is_quarantined(steady: Worker) -> None:
     """A task that kills its process each time is given up after three deaths, and its caller is told."""
     result = steady.send("poison")
-    with pytest.raises(Exception, match="was not run again"):
+    with pytest.raises(CrashLooping, match="was not run again") as caught:
         result.get(timeout=40)
     assert len([entry for entry in steady.entries("begin") if entry[2] == "poison"]) == 3
     row = task_row(steady, result)
     assert (row.state, row.code) == (State.FAILED, "crash-loop")
+    assert caught.value.operation.operation_id == row.operation_id
 
 
 def test_what_is_found_finished_is_no_progress(steady: Worker, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ The only part of this library that imports Celery (see docs/decisions); everythi
 from __future__ import annotations
 
 from recovery.celery.decorator import configure, recoverable_task
-from recovery.celery.endings import GiveWay, StopReason
+from recovery.celery.endings import GiveWay, StopReason, TaskFailed
 from recovery.celery.settings import RECOMMENDED, TASK_OPTIONS, WorkerSettings, dangers
 from recovery.celery.taskrun import TaskRun, current_run
 from recovery.celery.worker import TaskPaused, Waiting
@@ -23,6 +23,7 @@ __all__ = [
     "TASK_OPTIONS",
     "GiveWay",
     "StopReason",
+    "TaskFailed",
     "TaskPaused",
     "TaskRun",
     "Waiting",

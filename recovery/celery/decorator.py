@@ -30,6 +30,7 @@ from recovery.celery.worker import (
     is_known,
     message_of,
     perform,
+    show_started,
     stop_reason,
     waits_here,
 )
@@ -159,6 +160,7 @@ def call_of(
         classify=classify,
         message=message_of(task),
         is_known=functools.partial(is_known, task),
+        show_started=functools.partial(show_started, task),
         first=again or is_first(task),
         at_once=is_at_once(task),
     )

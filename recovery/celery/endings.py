@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from recovery.policy import RetryPolicy
+from recovery.records import Operation
 from recovery.verdict import Action, Category, Rule, Verdict
 
-__all__ = ["Ending", "GiveWay", "How", "Judged", "SlotFreed", "StopReason", "TaskCall"]
+__all__ = ["Ending", "GiveWay", "How", "Judged", "SlotFreed", "StopReason", "TaskCall", "TaskFailed"]
 
 
 class StopReason(StrEnum):
@@ -69,6 +70,35 @@ class TaskCall:
     is_known: Callable[[], bool] = lambda: True
     """Whether Celery has the result of this message, or nobody wants it; asked in the task's thread when the operation
     has ended but the message came again: its process may have died between the two."""
+    show_started: Callable[[], None] = lambda: None
+    """Shows that it runs; called in the task's thread."""
+
+
+class TaskFailed(Exception):  # noqa: N818 - names what happened
+    """A task had failed when its process died, before its caller was told. ``info`` has ``operation_id, code, category,
+    message, detail``, as the journal knows them; the exception itself is lost.
+    """
+
+    def __init__(self, message: str, info: Mapping[str, Any] | None = None) -> None:
+        """Keep the sentence for people, and what else is known."""
+        super().__init__(message, dict(info or {}))
+        self.info = dict(info or {})
+
+    @classmethod
+    def of(cls, row: Operation) -> Self:
+        """Return the failure that a row remembers."""
+        info = {
+            "operation_id": row.operation_id,
+            "code": row.code,
+            "category": None if row.category is None else row.category.value,
+            "message": row.message,
+            "detail": row.error,
+        }
+        return cls(row.error or row.message or "the task failed", info)
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return str(self.args[0])
 
 
 class GiveWay(Exception):  # noqa: N818 - says what a body does
@@ -76,7 +106,8 @@ class GiveWay(Exception):  # noqa: N818 - says what a body does
 
     def __init__(self, next_at: float, wait_s: float, *, verdict: Verdict | None = None, detail: str = "") -> None:
         """``next_at`` is seconds since the epoch, ``wait_s`` the same from now; ``verdict`` says what is waited for."""
-        super().__init__(detail or "waits for its next attempt")
+        super().__init__(next_at, wait_s)
+        self.detail = detail or "waits for its next attempt"
         self.next_at = next_at
         self.recovery_hint = Verdict(
             category=Category.UNKNOWN if verdict is None else verdict.category,
@@ -84,7 +115,12 @@ class GiveWay(Exception):  # noqa: N818 - says what a body does
             code="gives-way" if verdict is None else verdict.code,
             message="Waits, and lets other tasks run." if verdict is None else verdict.message,
             retry_after_s=max(0.0, wait_s),
+            spared=True,
         )
+
+    def __str__(self) -> str:
+        """Return what is waited for."""
+        return self.detail
 
 
 class SlotFreed(BaseException):

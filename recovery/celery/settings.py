@@ -17,7 +17,9 @@ TASK_OPTIONS: Final[Mapping[str, Any]] = {
     "acks_on_failure": True,
     "acks_on_timeout": True,
     "max_retries": None,
-    "track_started": True,
+    # We say STARTED ourselves, once we know that the message is no copy of one that has ended: Celery would say so over
+    # the result of that one.
+    "track_started": False,
 }
 """Options that every task made here has by itself, whatever the application says."""
 

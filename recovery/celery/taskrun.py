@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from recovery.celery.endings import Ending, GiveWay, How, Judged, StopReason, TaskCall
+from recovery.celery.endings import Ending, GiveWay, How, Judged, StopReason, TaskCall, TaskFailed
 from recovery.celery.messages import MessageStore
 from recovery.celery.tasksteps import TaskSteps
 from recovery.classify import Classifier
@@ -187,9 +187,10 @@ class TaskRunner:
             kind=KIND,
             key=key,
             title=call.name,
-            policy=NO_RETRIES if call.policy is None else replace(call.policy, max_attempts=1 << 30),
+            policy=call.policy or NO_RETRIES,
             args={"task": call.name, "id": call.task_id},
         )
+        side.post(call.show_started)
         keeping = asyncio.get_running_loop().create_task(self._keep_soon(call)) if call.message else None
         if call.at_once:
             run.control.retry_now()
@@ -217,9 +218,12 @@ class TaskRunner:
             return None
         if await side.call(call.is_known):
             return Ending(how=How.DUPLICATE, operation_id=former.operation_id)
-        if former.code == CRASH_LOOP.code:
-            return Ending(how=How.FAILED, error=CrashLooping(former), operation_id=former.operation_id)
-        return None
+        if former.state is State.CANCELLED:
+            return Ending(how=How.CANCELLED, error=OperationCancelled(former), operation_id=former.operation_id)
+        if former.state is State.FAILED:
+            error = CrashLooping(former) if former.code == CRASH_LOOP.code else TaskFailed.of(former)
+            return Ending(how=How.FAILED, error=error, operation_id=former.operation_id)
+        return None  # what it returned is known to nobody: it is done again, and finds everything done
 
     async def _keep_soon(self, call: TaskCall) -> None:
         """Keep the message of a task that takes its time. Of one that dies at once the broker still has it."""
@@ -279,7 +283,7 @@ class TaskRunner:
         goes_on = run.reason is StopReason.SHUTDOWN or (run.reason is StopReason.SOFT_LIMIT and run.progressed)
         if goes_on:
             try:
-                await self._journal.set_idle_state(ending.operation_id, State.QUEUED, now=self._clock.time())
+                await self._journal.hand_back(ending.operation_id, now=self._clock.time())
             except Exception:  # the edge: the broker still has the message
                 log.exception("not-queued-again", extra={"operation_id": ending.operation_id})
         return replace(ending, how=How.QUEUED if goes_on else How.PAUSED, reason=run.reason)

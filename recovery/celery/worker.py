@@ -16,6 +16,7 @@ The rules, of which ``answer`` is the table:
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ __all__ = [
     "longest_countdown",
     "message_of",
     "perform",
+    "show_started",
     "stop_reason",
     "waits_here",
 ]
@@ -125,6 +127,14 @@ def is_known(task: Task) -> bool:
         return False
 
 
+def show_started(task: Task) -> None:
+    """Show that the running message is worked on, where its results are shown."""
+    request = task.request
+    if waits_here(task) or request.ignore_result:
+        return
+    _show(task, states.STARTED, {"pid": os.getpid(), "hostname": request.hostname})
+
+
 def perform(
     task: Task,
     runtime: Runtime,
@@ -194,12 +204,12 @@ def _answer(task: Task, ending: Ending, stop: _Stop | None, failure: Callable[[B
         case How.QUEUED:
             raise Reject("handed back by a worker that shuts down", requeue=True)
         case How.PAUSED if not waits_here(task):
-            _show(task, "PAUSED", ending)
+            _show(task, "PAUSED", {"operation_id": ending.operation_id})
             raise Ignore
         case How.PAUSED:
             raise TaskPaused(ending.operation_id)
         case How.CANCELLED if not waits_here(task):
-            _show(task, states.REVOKED, ending)
+            _show(task, states.REVOKED, {"operation_id": ending.operation_id})
             raise Ignore
         case How.DUPLICATE | How.LOST:
             raise Ignore
@@ -244,8 +254,8 @@ def longest_countdown(conf: Any) -> float:
     return _LONGEST_COUNTDOWN_S if visibility is None else min(_LONGEST_COUNTDOWN_S, visibility / 4)
 
 
-def _show(task: Task, state: str, ending: Ending) -> None:
+def _show(task: Task, state: str, meta: dict[str, Any]) -> None:
     try:
-        task.update_state(state=state, meta={"operation_id": ending.operation_id})
+        task.update_state(state=state, meta=meta)
     except Exception as exc:  # noqa: BLE001 - the edge to a result backend that may be away: the journal has the truth
         log.warning("state-not-shown", extra={"error": type(exc).__name__})
