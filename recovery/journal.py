@@ -224,7 +224,7 @@ class Journal(Transactions, Lookup):
         def work(conn: sqlite3.Connection) -> None:
             row = read_operation(conn, operation_id)
             if row is not None and row.state is State.PAUSED and not row.leased(now):
-                put_changed(conn, requeued(row, now))
+                self._put(conn, requeued(row, now))
 
         await self._database.write(work)
 
