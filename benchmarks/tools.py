@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["PEERS", "Cost", "Tool", "installed", "missing", "ours", "run", "version"]
+__all__ = ["LIBRARIES", "PEERS", "Cost", "Tool", "installed", "missing", "ours", "run", "version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +21,24 @@ class Tool:
 
     name: str
     command: tuple[str, ...]
+    module: str = ""
+    """The Python package that it needs."""
 
     @property
     def binary(self) -> str:
         """The program."""
         return self.command[0]
 
+    @property
+    def here(self) -> bool:
+        """Whether this machine has it."""
+        if self.module:
+            return find_spec(self.module) is not None
+        return shutil.which(self.binary) is not None
+
     def plus(self, *words: str, name: str = "") -> Tool:
         """Return it with more words on its command line."""
-        return Tool(name or self.name, (*self.command, *words))
+        return Tool(name or self.name, (*self.command, *words), self.module)
 
     def line(self, url: str, out: Path) -> list[str]:
         """Return the command line that fetches ``url`` to ``out``."""
@@ -47,6 +57,51 @@ PEERS: tuple[Tool, ...] = (
     Tool("rclone", ("rclone", "copyurl", "-q", "{url}", "{out}")),
 )
 """All that download one file over HTTP and hash nothing."""
+
+
+def _library(name: str, module: str, script: str) -> Tool:
+    return Tool(name, (sys.executable, "-c", script, "{url}", "{out}"), module)
+
+
+LIBRARIES: tuple[Tool, ...] = (
+    _library(
+        "requests, chunk by chunk",
+        "requests",
+        "import sys, requests; url, out = sys.argv[1:]\n"
+        "with requests.get(url, stream=True, timeout=30) as r, open(out, 'wb') as f:\n"
+        "    r.raise_for_status()\n"
+        "    for chunk in r.iter_content(8192): f.write(chunk)",
+    ),
+    _library(
+        "pypdl -8",
+        "pypdl",
+        "import sys; from pypdl import Pypdl\n"
+        "if __name__ == '__main__': sys.exit(not Pypdl().start(sys.argv[1], sys.argv[2], segments=8, display=False))",
+    ),
+    _library(
+        "parfive -8",
+        "parfive",
+        "import sys, os; from parfive import Downloader; folder, name = os.path.split(sys.argv[2])\n"
+        "d = Downloader(progress=False, max_splits=8)\n"
+        "d.enqueue_file(sys.argv[1], path=folder, filename=name, overwrite=True); sys.exit(bool(d.download().errors))",
+    ),
+    _library(
+        "huggingface_hub",
+        "huggingface_hub",
+        "import os, sys; os.environ['HF_HUB_DISABLE_PROGRESS_BARS'] = '1'\n"
+        "from huggingface_hub.file_download import http_get\n"
+        "with open(sys.argv[2], 'wb') as f: http_get(sys.argv[1], f)",
+    ),
+    _library(
+        "obstore",
+        "obstore",
+        "import sys, obstore; from obstore.store import HTTPStore; base, _, name = sys.argv[1].rpartition('/')\n"
+        "store = HTTPStore.from_url(base, client_options=dict(allow_http=True))\n"
+        "with open(sys.argv[2], 'wb') as f:\n"
+        "    for chunk in obstore.get(store, name).stream(min_chunk_size=1 << 20): f.write(chunk)",
+    ),
+)
+"""Python packages that download one file, and the loop that many programs write themselves in their place."""
 
 
 def ours(state: Path, *more: str, name: str = "resumable") -> Tool:
@@ -69,12 +124,12 @@ def ours(state: Path, *more: str, name: str = "resumable") -> Tool:
 
 def installed(tools: Sequence[Tool]) -> list[Tool]:
     """Return those that this machine has."""
-    return [tool for tool in tools if shutil.which(tool.binary) is not None]
+    return [tool for tool in tools if tool.here]
 
 
 def missing(tools: Sequence[Tool]) -> list[str]:
     """Return the names of those that it lacks, for the report."""
-    return [tool.name for tool in tools if shutil.which(tool.binary) is None]
+    return [tool.name for tool in tools if not tool.here]
 
 
 def version(binary: str) -> str:
