@@ -14,13 +14,13 @@ from resumable.events import EventName
 from resumable.filename import name_from
 from resumable.ledger import Ledger
 from resumable.lengthless import CHUNK_SIZE, MOST_READS, Spooled, framed, spool
-from resumable.model import Checkpoint
+from resumable.model import Checkpoint, Saved
 from resumable.plan import ChunkGrid, chunk_size_for
 from resumable.ports import Response
 from resumable.recognition import recognised
 from resumable.response import Accept
 from resumable.session import Adapters, Mode, Session
-from resumable.validators import has_validator, weakened
+from resumable.validators import elsewhere, has_validator, weakened
 
 __all__ = ["Binding"]
 
@@ -55,27 +55,45 @@ class Binding:
             return published
         if session.dest is not None:
             await self._open_part(session.dest)
-        length = saved.representation.complete_length if saved is not None else None
-        if saved is not None and length is not None and session.part is not None:
-            await session.part.reserve(length)
-            session.representation = session.source.representation = saved.representation
-            session.bound_index = session.source_index
-            session.begun = True
-            grid = ChunkGrid(length, saved.chunk_size)
-            session.claims = {
-                index: claim
-                for index, claim in saved.checkpoints.items()
-                if 0 <= index < grid.count and len(claim.digest) == _DIGEST_SIZE
-            }
-            session.ledger = Ledger(grid, session.claims)
-            session.kept = {index: claim.length for index, claim in session.claims.items()}
-            session.source.ranges_proved = not session.claims
-            session.mode = self.mode()
-            self._follow()
-            kept = sum(session.kept.values())
-            self._adapters.notify(EventName.RESUMED, f"a former run left {kept} bytes")
+        if saved is not None and session.part is not None:
+            await self._continue(saved)
         session.loaded = True
         return None
+
+    async def _continue(self, saved: Saved) -> None:
+        """Take up a former run's claims, if there are any, and the identity that they belong to."""
+        session, length = self._session, saved.representation.complete_length
+        if length is None or session.part is None:
+            return
+        grid = ChunkGrid(length, saved.chunk_size)
+        claims = {
+            index: claim
+            for index, claim in saved.checkpoints.items()
+            if 0 <= index < grid.count and len(claim.digest) == _DIGEST_SIZE
+        }
+        if not claims:
+            return  # nothing is kept that another identity could contradict
+        await session.part.reserve(length)
+        session.begun = True
+        session.claims = claims
+        session.ledger = Ledger(grid, claims)
+        session.kept = {index: claim.length for index, claim in claims.items()}
+        self._bind_to(saved)
+        session.source.ranges_proved = False
+        session.mode = self.mode()
+        self._follow()
+        self._adapters.notify(EventName.RESUMED, f"a former run left {sum(session.kept.values())} bytes")
+
+    def _bind_to(self, saved: Saved) -> None:
+        session = self._session
+        session.representation = saved.representation
+        session.bound_index = bound = session.bound_by(saved.link)
+        if bound >= 0:
+            session.sources[bound].representation = saved.representation
+            if session.expected_digest is None:
+                session.source_index = bound  # nothing would prove another one equal
+        if session.source_index != bound:
+            session.leave_identity()
 
     async def _open_part(self, dest: Path) -> None:
         session = self._session
@@ -266,6 +284,5 @@ class Binding:
         elif index == session.bound_index:
             session.representation = session.source.representation
         else:
-            # Validators of two origins say nothing about each other.
-            session.representation = replace(kept, etag=None, last_modified=None, last_modified_strong=False)
+            session.representation = elsewhere(kept)
         session.mode = self.mode() if session.ledger is not None else Mode.PARALLEL

@@ -67,7 +67,11 @@ class Checkpointer:
                     await session.open_part.sync()
                 if not session.begun:
                     await self._adapters.store.begin(
-                        session.download_id, session.generation, session.representation, ledger.grid.chunk_size
+                        session.download_id,
+                        session.generation,
+                        session.representation,
+                        ledger.grid.chunk_size,
+                        session.source.link,
                     )
                     session.begun = True
                 await self._adapters.store.commit(session.download_id, session.generation, dirty)

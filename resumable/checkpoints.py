@@ -60,18 +60,22 @@ class SqliteCheckpoints:
             for cells in conn.execute(query, (download_id,)):
                 if intact(cells):
                     claims[cells[1]] = Checkpoint(cells[1], cells[2], cells[3])
-            return Saved(representation=row.representation, chunk_size=row.chunk_size, checkpoints=claims)
+            return Saved(
+                representation=row.representation, chunk_size=row.chunk_size, checkpoints=claims, link=row.link
+            )
 
         return await self._database.read(read)
 
-    async def begin(self, download_id: str, generation: int, representation: Representation, chunk_size: int) -> None:
+    async def begin(
+        self, download_id: str, generation: int, representation: Representation, chunk_size: int, link: str = ""
+    ) -> None:
         """Bind the download to a representation; the chunks of any other are forgotten."""
 
         def write(conn: sqlite3.Connection) -> None:
             check_generation(conn, download_id, generation)
             row = read_download(conn, download_id)
             if row is not None:
-                put_download(conn, replace(row, representation=representation, chunk_size=chunk_size))
+                put_download(conn, replace(row, representation=representation, chunk_size=chunk_size, link=link))
             conn.execute("DELETE FROM download_chunks WHERE download_id = ?", (download_id,))
 
         await self._fenced(write, urgent=False)

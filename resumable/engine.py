@@ -79,7 +79,7 @@ class Engine:
                 return await self._fetch_and_publish(progress)
             except (OriginError, DigestMismatch) as error:
                 if isinstance(error, RepresentationChanged):
-                    if session.source_index == session.bound_index:
+                    if session.bound_index in {session.source_index, -1}:
                         raise
                     session.source.unfit = True
                 else:

@@ -126,7 +126,7 @@ class Fetcher:
         if session.mode is Mode.SEQUENTIAL:
             await self._whole(response, self.extent)
         else:
-            await self._stream(response, self.extent, limit=limit_of(accept))
+            await self._stream(response, self.extent, limit=_limit_of(accept))
             await self._nothing_beyond(response, accept)
 
     async def _extent(self, extent: Extent) -> None:
@@ -160,7 +160,7 @@ class Fetcher:
                         body = ahead = Lookahead(response)
                         await ahead.take(skip)
                         await prove(await ahead.take(before), extent.cursor)
-                    await self._stream(body, extent, limit=limit_of(decision))
+                    await self._stream(body, extent, limit=_limit_of(decision))
                     if after:
                         await self._prove_after(body, decision, after)
                     await self._nothing_beyond(body, decision)
@@ -255,6 +255,6 @@ class Fetcher:
         session.compared = True
 
 
-def limit_of(accept: Accept) -> int | None:
+def _limit_of(accept: Accept) -> int | None:
     """Return the offset where the usable bytes of an answer end; None where it does not say."""
     return None if accept.span is None else accept.span.stop

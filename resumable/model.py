@@ -59,13 +59,13 @@ class DownloadRequest:
     they are.
     """
 
-    url: str
+    url: str = field(repr=False)
     directory: Path
     """Absolute directory below which the file is put."""
     filename: str | None
     """Name inside ``directory``; None takes it from the answer (``Content-Disposition``) or the URL."""
-    mirrors: tuple[str, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    mirrors: tuple[str, ...] = field(default=(), repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     sha256: str | None = None
     """Expected SHA-256 of the whole file, 64 lower-case hex digits."""
     project: str = ""
@@ -96,6 +96,8 @@ class Saved:
     representation: Representation
     chunk_size: int
     checkpoints: Mapping[int, Checkpoint]
+    link: str = ""
+    """Identity of the link whose answer ``representation`` describes; "" where a former version did not write it."""
     received_before: int = 0
     """Bytes on the wire in former runs, for the books."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -33,21 +33,21 @@ __all__ = [
 class Hop:
     """One redirect on the way: the status and headers (lower-case names) of the answer that redirected."""
 
-    url: str
+    url: str = field(repr=False)
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
     """One GET. ``url`` and ``private_headers`` hold secrets."""
 
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str]
     """Sent to every hop: ``range``, ``if-range``, ``accept-encoding``, ``cache-control``."""
-    private_headers: Mapping[str, str]
+    private_headers: Mapping[str, str] = field(repr=False)
     """The caller's headers: sent only to ``private_origin``, never to another origin (scheme, host, port)."""
-    private_origin: str
+    private_origin: str = field(repr=False)
     """The URL whose origin may see ``private_headers``, user info and netrc credentials."""
     connect_timeout_s: float
     stall_timeout_s: float
@@ -177,8 +177,13 @@ class CheckpointStore(Protocol):
     async def load(self, download_id: str) -> Saved | None:
         """Return what former runs left, None where there is nothing."""
 
-    async def begin(self, download_id: str, generation: int, representation: Representation, chunk_size: int) -> None:
-        """Bind the download to a representation; forgets the chunks of any other."""
+    async def begin(
+        self, download_id: str, generation: int, representation: Representation, chunk_size: int, link: str = ""
+    ) -> None:
+        """Bind the download to a representation; forgets the chunks of any other.
+
+        ``link`` identifies the source that stated it: validators of two sources say nothing about each other.
+        """
 
     async def commit(self, download_id: str, generation: int, checkpoints: Sequence[Checkpoint]) -> None:
         """Make the claims durable; a later claim for the same chunk replaces the earlier."""

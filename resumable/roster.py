@@ -134,6 +134,7 @@ class Roster:
             request=stored,
             representation=None if former is None else former.representation,
             chunk_size=None if former is None else former.chunk_size,
+            link="" if former is None else former.link,
         )
         if generation is not None:
             known = await store.get(run.download_id)

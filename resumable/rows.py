@@ -57,6 +57,8 @@ class DownloadRow:
     request: dict[str, Any]
     representation: Representation | None
     chunk_size: int | None
+    link: str = ""
+    """Identity of the link (``request.link_of``) whose answer the representation describes; "" where unknown."""
 
     @property
     def dest(self) -> Path | None:
@@ -65,9 +67,10 @@ class DownloadRow:
 
     def cells(self) -> tuple[str | int | None, ...]:
         """Return the columns before the CRC."""
-        representation = (
-            None if self.representation is None else json.dumps(self.representation.to_json(), sort_keys=True)
-        )
+        representation = None
+        if self.representation is not None:
+            link = {"link": self.link} if self.link else {}
+            representation = json.dumps({**self.representation.to_json(), **link}, sort_keys=True)
         request = json.dumps(self.request, sort_keys=True)
         return (
             self.download_id,
@@ -135,14 +138,16 @@ def downloads(conn: sqlite3.Connection) -> Iterator[DownloadRow]:
 
 
 def _download(cells: Sequence[Any]) -> DownloadRow:
+    identity = None if cells[5] is None else json.loads(cells[5])
     return DownloadRow(
         download_id=cells[0],
         directory=_name(cells[1]),
         filename=None if cells[2] is None else _name(cells[2]),
         named_by=cells[3],
         request=json.loads(cells[4]),
-        representation=None if cells[5] is None else Representation.from_json(json.loads(cells[5])),
+        representation=None if identity is None else Representation.from_json(identity),
         chunk_size=cells[6],
+        link="" if identity is None else str(identity.get("link", "")),
     )
 
 

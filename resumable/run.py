@@ -51,7 +51,7 @@ from resumable.model import Checkpoint, DownloadRequest, Result
 from resumable.partfile import DiskPartFile
 from resumable.ports import Readable, Transport
 from resumable.redact import redact_url
-from resumable.request import require_same_file
+from resumable.request import link_of, require_same_file
 from resumable.rows import DownloadRow
 from resumable.session import Adapters, Audited, Session
 from resumable.source import Source
@@ -139,7 +139,7 @@ class Run:
     def relink(self, url: str) -> None:
         """Use another link from the next request on."""
         self.request = replace(self.request, url=url)
-        self.session.sources[0].relink(url)
+        self.session.relink(url, link_of(url))
         self.standing.view = replace(self.standing.view, url=redact_url(url))
 
     # -- running -------------------------------------------------------------------------------------------------------
@@ -230,8 +230,8 @@ class Run:
 
     def _new_session(self) -> Session:
         request = self.request
-        sources = [Source(request.url, request.headers, self.refresh_url)]
-        sources += [Source(mirror, request.headers) for mirror in request.mirrors]
+        sources = [Source(request.url, request.headers, self.refresh_url, link=link_of(request.url))]
+        sources += [Source(mirror, request.headers, link=link_of(mirror)) for mirror in request.mirrors]
         return Session(self.standing.view.download_id, request, sources, request.filename or self._filename)
 
     def _host(self) -> Callable[[], str] | None:
@@ -283,6 +283,9 @@ class Run:
             raise
         finally:
             standing.refresh(session)
+            if session.begun and self.request.options.restart:
+                # It has begun anew, and once: what came since is to be kept over a pause.
+                self.request = replace(self.request, options=replace(self.request.options, restart=False))
         standing.view = replace(
             standing.view, sha256=published.sha256, verified_by=published.verified_by, dest=str(published.path)
         )

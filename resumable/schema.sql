@@ -7,7 +7,7 @@ CREATE TABLE downloads (
   filename       TEXT,                       -- NULL until the caller or the first answer has named the file
   named_by       TEXT NOT NULL,              -- 'caller' may overwrite on publishing, 'origin' never does
   request        TEXT NOT NULL,              -- JSON: redacted links, expected digest, options; secrets are kept elsewhere
-  representation TEXT,                       -- JSON: the validators the chunks belong to; NULL before the first answer
+  representation TEXT,                       -- JSON: the validators the chunks belong to, and which link stated them; NULL before the first answer
   chunk_size     INTEGER,                    -- bytes; fixed for one representation
   crc            INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -29,7 +29,7 @@ CREATE TABLE download_files (
   sha256         TEXT,                       -- hex, of the whole file; NULL where nobody stated one
   chunk_size     INTEGER NOT NULL,
   digests        BLOB NOT NULL,              -- SHA-256 of every chunk, 32 bytes each, in order: `resumable verify` names what rotted
-  verified_by    TEXT NOT NULL,              -- what proves the content: digest, etag, last-modified, length
+  verified_by    TEXT NOT NULL,              -- what proves the content: digest, etag, last-modified, overlap, length
   representation TEXT NOT NULL,              -- JSON: asks the origin later whether the file has changed; and the links it came from
   bytes_received INTEGER NOT NULL,           -- on the wire in the run that finished it
   finished_at    REAL NOT NULL,              -- epoch seconds

@@ -20,7 +20,7 @@ from resumable.ledger import Ledger
 from resumable.model import Checkpoint, DownloadRequest
 from resumable.ports import CheckpointStore, Clock, Digester, FinishedFile, PartFile, Readable, Transport
 from resumable.source import Source
-from resumable.validators import Representation
+from resumable.validators import Representation, elsewhere
 
 
 class Audited(Protocol):
@@ -96,7 +96,9 @@ class Session:
     generation: int = 0
     source_index: int = 0
     bound_index: int = 0
-    """The source whose answer the session is bound to: only there does another identity mean that the file changed."""
+    """The source whose answer the session is bound to: only there does another identity mean that the file changed.
+    -1 where it is none of them any more.
+    """
     mode: Mode = Mode.PARALLEL
     representation: Representation | None = None
     ledger: Ledger | None = None
@@ -134,6 +136,33 @@ class Session:
     def source(self) -> Source:
         """The source in use."""
         return self.sources[self.source_index]
+
+    def bound_by(self, link: str) -> int:
+        """Return the index of the source with this identity (``Source.link``), -1 where there is none.
+
+        A query may be new though the link is not: signatures and tokens have many names.
+        """
+        links = [source.link for source in self.sources]
+        if not link:
+            return self.source_index  # of a former version, which did not write it down
+        places = [one.partition("?")[0] for one in links]
+        place = link.partition("?")[0]
+        return links.index(link) if link in links else places.index(place) if place in places else -1
+
+    def relink(self, url: str, link: str) -> None:
+        """Use another link, with this identity, for the first source; what is kept is proved against what it serves."""
+        former = self.sources[0].link
+        self.sources[0].relink(url, link)
+        if self.bound_index == 0 and self.bound_by(former) < 0:
+            self.bound_index = -1
+            self.leave_identity()
+
+    def leave_identity(self) -> None:
+        """Ask a source whose validators say nothing of what is kept: size, overlap and digest have to prove it."""
+        if self.representation is not None:
+            self.representation = elsewhere(self.representation)
+        if self.mode is Mode.PARALLEL and self.ledger is not None:
+            self.mode = Mode.SINGLE
 
     @property
     def bound_ledger(self) -> Ledger:

@@ -29,12 +29,12 @@ _PORTS: Final = {"http": 80, "https": 443}
 class Source:
     """One link, with the redirect target it last led to."""
 
-    url: str
-    private_headers: Mapping[str, str]
+    url: str = field(repr=False)
+    private_headers: Mapping[str, str] = field(repr=False)
     refresh_url: Callable[[], Awaitable[str]] | None = None
     representation: Representation | None = None
     """Identity as this source states it; validators of two sources are never compared with each other."""
-    resolved: str | None = None
+    resolved: str | None = field(default=None, repr=False)
     generation: int = 0
     """Rises each time the link was renewed or the target forgotten, so that only one of many refused connections
     does it.
@@ -44,7 +44,12 @@ class Source:
     """Whether this mirror has turned out to serve another file."""
     ranges_proved: bool = True
     """False where there is reason to doubt it: until a range has shown that it holds what it is labelled with."""
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    link: str = ""
+    """What identifies the link as given, without its secrets (``request.link_of``); a fresh link for it is the same."""
+    _home: str = field(default="", repr=False)
+    _strayed: str | None = field(default=None, repr=False)
+    """An address of another origin on the way to ``resolved``, where it is of the link's own origin again."""
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
     @property
     def shown(self) -> str:
@@ -54,20 +59,19 @@ class Source:
     @property
     def origin(self) -> str:
         """Scheme, host and port of the link as given (RFC 9110 4.3.1): the name of its gate, without secrets."""
-        parts = urlsplit(self.url)
-        try:
-            port = parts.port or _PORTS.get(parts.scheme)
-        except ValueError:  # a fresh link that is none; the transport will say so
-            port = None
-        return f"{parts.scheme}://{parts.hostname or ''}:{port or ''}"
+        return origin_of(self.url)
 
     def request(self, headers: Mapping[str, str], options: Options) -> Fetch:
-        """Return the GET that asks this source, by the remembered target where there is one."""
+        """Return the GET that asks this source, by the remembered target where there is one.
+
+        Secrets that were withheld from the target, because the way to it led over another origin, stay withheld.
+        """
+        strayed = None if self.resolved is None else self._strayed
         return Fetch(
             url=self.resolved or self.url,
             headers=headers,
             private_headers=self.private_headers,
-            private_origin=self.url,
+            private_origin=strayed or self.url,
             connect_timeout_s=options.connect_timeout_s,
             stall_timeout_s=options.stall_timeout_s,
             min_rate=options.min_rate,
@@ -76,12 +80,17 @@ class Source:
 
     def remember(self, response: Response) -> None:
         """Remember where redirects led, after an answer that could be used."""
-        if response.hops:
-            self.resolved = response.url
+        if not response.hops:
+            return
+        if self.resolved is None:
+            self._home, self._strayed = origin_of(response.hops[0].url), None
+        strayed = [hop.url for hop in response.hops if origin_of(hop.url) != self._home]
+        self._strayed = self._strayed or next(iter(strayed), None)
+        self.resolved = response.url
 
-    def relink(self, url: str) -> None:
-        """Use another link from the next request on."""
-        self.url = url
+    def relink(self, url: str, link: str = "") -> None:
+        """Use another link, with this identity, from the next request on."""
+        self.url, self.link = url, link
         self.resolved = None
         self.generation += 1
 
@@ -89,8 +98,8 @@ class Source:
         """After a refusal seen under ``generation``: forget the target, or ask for a fresh link; False where neither
         is left.
 
-        A fresh link is asked for at most once without durable progress, so a resolver that returns dead links cannot
-        loop.
+        A fresh link is given at most once without durable progress, so a resolver that returns dead links cannot
+        loop. Raises what the resolver raises; a later attempt asks it again.
         """
         async with self._lock:
             if self.generation != generation:
@@ -101,7 +110,17 @@ class Source:
                 return True
             if self.refresh_url is None or self.refreshed_at_durable >= durable:
                 return False
-            self.refreshed_at_durable = durable
             self.url = await self.refresh_url()
+            self.refreshed_at_durable = durable
             self.generation += 1
             return True
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of an address (RFC 9110 4.3.1), without secrets."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:  # a fresh link that is none; the transport will say so
+        port = None
+    return f"{parts.scheme}://{parts.hostname or ''}:{port or ''}"

@@ -19,6 +19,7 @@ class MemoryCheckpoints:
         """Begin with nothing known."""
         self.representation: Representation | None = None
         self.chunk_size = 0
+        self.link = ""
         self.claims: dict[int, Checkpoint] = {}
         self.finished: Finished | None = None
         self.name: Path | None = None
@@ -29,11 +30,24 @@ class MemoryCheckpoints:
         """Return the claims, None before the first ``begin``."""
         if self.representation is None:
             return None
-        return Saved(representation=self.representation, chunk_size=self.chunk_size, checkpoints=dict(self.claims))
+        return Saved(
+            representation=self.representation,
+            chunk_size=self.chunk_size,
+            checkpoints=dict(self.claims),
+            link=self.link,
+        )
 
-    async def begin(self, download_id: str, generation: int, representation: Representation, chunk_size: int) -> None:  # noqa: ARG002
+    async def begin(
+        self,
+        download_id: str,  # noqa: ARG002
+        generation: int,
+        representation: Representation,
+        chunk_size: int,
+        link: str = "",
+    ) -> None:
         """Bind to a representation and forget all claims."""
         self._fence(generation)
+        self.link = link
         self.representation, self.chunk_size = representation, chunk_size
         self.claims.clear()
 

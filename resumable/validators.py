@@ -242,6 +242,11 @@ def weakened(rep: Representation) -> Representation:
     return replace(rep, etag=None, last_modified_strong=False)
 
 
+def elsewhere(rep: Representation) -> Representation:
+    """Return what ``rep`` says of the file at another origin: validators of two origins say nothing of each other."""
+    return replace(rep, etag=None, last_modified=None, last_modified_strong=False)
+
+
 def completed(known: Representation, new: Representation) -> Representation:
     """Return ``known``, with the length, type and digest that only ``new`` states.
 

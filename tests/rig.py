@@ -17,6 +17,7 @@ from resumable.events import EventName
 from resumable.hashing import FollowBehind
 from resumable.model import DownloadRequest, Options
 from resumable.ports import PartFile
+from resumable.request import link_of
 from resumable.session import Adapters, Session, WholeDigest
 from resumable.source import Source
 from resumable.testing import Reply, ScriptedTransport
@@ -71,7 +72,7 @@ class Rig:
 
     def new_session(self) -> None:
         """Begin as a new process would."""
-        sources = [Source(link, {}) for link in (self.request.url, *self.request.mirrors)]
+        sources = [Source(link, {}, link=link_of(link)) for link in (self.request.url, *self.request.mirrors)]
         self.session = Session("d1", self.request, sources, self.request.filename)
         self.engine = Engine(
             self.session,

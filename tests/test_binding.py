@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,99 @@ async def test_the_first_source_is_asked_again_with_its_own_tag() -> None:
     transport.requests.clear()
     await rig.attempt()
     assert [transport.requests[0].url, transport.requests[0].headers["if-range"]] == [URL, '"v1"']
+
+
+# -- which source the kept bytes came from -----------------------------------------------------------------------------
+
+
+async def from_the_mirror(sha256: str | None) -> tuple[Rig, Sources]:
+    """Return a rig whose first process fetched ten chunks from the mirror, because the first source was down."""
+    transport = Sources(down=True)
+    rig = Rig(transport, connections=1, mirrors=(MIRROR,), sha256=sha256)
+    transport.script.extend([Reply(), Reply(cut_after=10 * CHUNK), *[Reply(status=503)] * 4])
+    with pytest.raises(StatusError):
+        await rig.attempt()
+    assert rig.session.durable == 10 * CHUNK
+    await rig.engine.close()
+    transport.script.clear()
+    transport.asked.clear()
+    rig.told.clear()
+    rig.new_session()
+    return rig, transport
+
+
+@pytest.mark.parametrize("sha256", [SHA, None], ids=["digest", "no digest"])
+async def test_a_mirrors_bytes_outlive_the_process(sha256: str | None) -> None:
+    """The first source is back, with a tag of its own. With a digest it goes on; without, the mirror does."""
+    rig, transport = await from_the_mirror(sha256)
+    transport.down = False
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert set(transport.asked) == ({"mirror"} if sha256 is None else {"primary"})
+    assert rig.session.received <= len(CONTENT) - 10 * CHUNK + 64 * 1024
+    assert EventName.RESTARTED not in rig.names()
+
+
+async def test_a_first_source_with_another_file_costs_nothing() -> None:
+    """It is not asked again; the mirror, whose bytes are kept, goes on."""
+    rig, transport = await from_the_mirror(SHA)
+    transport.down = False
+    transport.content = OTHER
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert transport.asked[-1] == "mirror"
+    assert EventName.RESTARTED not in rig.names()
+
+
+@pytest.mark.parametrize("sha256", [SHA, None], ids=["digest", "no digest"])
+async def test_another_server_goes_on_from_what_the_first_one_sent(sha256: str | None) -> None:
+    """A person gives a link to another server, whose tag means nothing here: bytes prove it to be the same file."""
+    rig = await half_done(ScriptedTransport(CONTENT), sha256=sha256, connections=3)
+    rig.request = replace(rig.request, url=MIRROR)
+    rig.transport.etag = '"mirror"'
+    rig.new_session()
+    published = await rig.attempt()
+    assert rig.published == CONTENT
+    assert published.verified_by == ("overlap" if sha256 is None else "digest")
+    assert rig.session.received == len(CONTENT) - 10 * CHUNK + 64 * 1024
+    assert EventName.RESTARTED not in rig.names()
+
+
+async def test_another_server_with_another_file_is_found_out() -> None:
+    """Its bytes are not the kept ones: begun again, never mixed."""
+    rig = await half_done(ScriptedTransport(CONTENT))
+    rig.request = replace(rig.request, url=MIRROR)
+    rig.transport.content = OTHER
+    rig.new_session()
+    with pytest.raises(RepresentationChanged):
+        await rig.attempt()
+    await rig.attempt()
+    assert rig.published == OTHER
+
+
+async def test_a_link_with_another_query_is_the_same_link() -> None:
+    """A token has many names; what the origin says of the file is what counts."""
+    rig = await half_done(ScriptedTransport(CONTENT), connections=3)
+    rig.request = replace(rig.request, url=f"{URL}?ticket=new")
+    rig.new_session()
+    published = await rig.attempt()
+    assert (rig.published, published.verified_by) == (CONTENT, "etag")
+    assert rig.session.received == len(CONTENT) - 10 * CHUNK
+
+
+async def test_a_state_file_that_does_not_say_which_link_it_was() -> None:
+    """Of a former version: the first source, as it was then."""
+    rig = await half_done(ScriptedTransport(CONTENT))
+    rig.store.link = ""
+    published = await rig.attempt()
+    assert (rig.published, published.verified_by) == (CONTENT, "etag")
+
+
+async def test_a_bad_source_leaves_no_identity_for_the_mirror() -> None:
+    """The first source has another file than was promised; the mirror, with a tag of its own, is asked without one."""
+    transport = Sources()
+    transport.content = OTHER
+    rig = Rig(transport, connections=1, mirrors=(MIRROR,), sha256=SHA)
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert EventName.RESTARTED not in rig.names()

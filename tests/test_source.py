@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
+import yarl
 
+from resumable.credentials import Secrets
 from resumable.errors import StatusError
-from resumable.model import Options
+from resumable.model import DownloadRequest, Options
 from resumable.ports import Hop
 from resumable.session import Session
 from resumable.source import MAYBE_EXPIRED, Source
@@ -141,3 +144,63 @@ def test_a_session_knows_what_is_not_there_yet() -> None:
         _ = session.bound_ledger
     with pytest.raises(RuntimeError, match="open"):
         _ = session.open_part
+
+
+async def test_a_resolver_that_fails_is_asked_again() -> None:
+    """Its error is what is told; the next attempt asks it once more, and has the link."""
+    calls = 0
+
+    async def resolver() -> str:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0)
+        if calls == 1:
+            raise ConnectionResetError("the catalogue hung up")
+        return FRESH
+
+    rig = Rig(ScriptedTransport(CONTENT, script=[Reply(status=403)] * 2), connections=1)
+    rig.session.sources[0].refresh_url = resolver
+    with pytest.raises(ConnectionResetError, match="the catalogue hung up"):
+        await rig.attempt()
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert calls == 2
+
+
+ELSEWHERE = "https://elsewhere.test/x"
+BACK = "https://origin.test/evil"
+
+
+@pytest.mark.parametrize(
+    ("hops", "target", "told"),
+    [
+        ((URL,), TARGET, False),
+        ((URL,), BACK, True),
+        ((URL, ELSEWHERE), BACK, False),
+        ((URL, ELSEWHERE), TARGET, False),
+        ((URL, BACK), TARGET, False),
+    ],
+    ids=["away", "same origin", "away and back", "away twice", "away in the end"],
+)
+async def test_secrets_withheld_on_the_way_stay_withheld(hops: tuple[str, ...], target: str, told: bool) -> None:
+    """A chain that left the origin and came back was led by somebody else; its target is never told the secrets."""
+    source = Source(URL, {"authorization": "Bearer x"})
+    step = Reply(hops=tuple(Hop(url, 302, {}) for url in hops), url=target)
+    async with ScriptedTransport(CONTENT, script=[step]).fetch(ask(URL)) as response:
+        source.remember(response)
+    asked = source.request({}, Options())
+    assert asked.url == target
+    secrets = Secrets(yarl.URL(asked.url), yarl.URL(asked.private_origin), asked.private_headers)
+    assert bool(secrets.tell(yarl.URL(asked.url)).headers) == told
+    source.relink(FRESH)
+    assert source.request({}, Options()).private_origin == FRESH
+
+
+def test_what_is_secret_is_in_no_repr() -> None:
+    """Requests, sources and what is sent are printed by debuggers and loggers."""
+    secret = "https://u:SECRET@origin.test/f?sig=SECRET"
+    headers = {"authorization": "SECRET"}
+    source = Source(secret, headers, resolved=secret)
+    request = DownloadRequest(url=secret, directory=Path("/d"), filename="f", mirrors=(secret,), headers=headers)
+    shown = [request, source, source.request({}, Options()), Hop(secret, 302, {"location": secret})]
+    assert not [text for text in map(repr, shown) if "SECRET" in text]

@@ -13,6 +13,7 @@ from resumable import (
     DownloadHandle,
     DownloadPaused,
     EventName,
+    Options,
     StatusError,
     download,
 )
@@ -46,6 +47,20 @@ async def test_one_call_downloads_one_file(rig: Rig, origin: Origin) -> None:
     second = await download(origin.url("/f"), rig.file(), state=rig.state)
     assert (first.path, first.bytes_received) == (rig.file(), content().size)
     assert (second.path, second.bytes_received, second.bytes_resumed) == (rig.file(), 0, content().size)
+
+
+async def test_what_was_begun_anew_is_kept_over_a_pause(rig: Rig, origin: Origin) -> None:
+    """``restart`` gives up what a former process left, once: not what came since, each time it goes on."""
+    origin.put("/f", content(), Behaviour(rate=4 * MIB))
+    options = Options(restart=True, connections=1, checkpoint_interval_s=0.05)
+    async with rig.manager(options=options) as manager:
+        handle = manager.start(origin.url("/f"), rig.file())
+        await received(handle, MIB)
+        await handle.pause()
+        kept = handle.view.bytes_done
+        await handle.resume()
+        result = await handle
+    assert (result.bytes_resumed, result.bytes_received) == (kept, content().size - kept)
 
 
 async def test_pausing_keeps_every_byte_and_resuming_fetches_the_rest(rig: Rig, origin: Origin) -> None:

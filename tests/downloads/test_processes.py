@@ -464,7 +464,9 @@ async def test_relink_brings_back_a_download_whose_link_is_lost(rig: Rig, origin
         assert "sig=2" not in view.url
         (again,) = await manager.recover([handle.download_id])
         result = await again
-    assert (result.bytes_resumed, result.bytes_received) == (kept, content().size - kept)
+    # Another link may be of another server: bytes on both sides of each gap prove that it has the same file.
+    assert result.bytes_resumed == kept
+    assert 0 <= result.bytes_received - (content().size - kept) <= 4 * 64 * 1024
 
 
 async def test_relink_while_it_runs(rig: Rig, origin: Origin) -> None:
