@@ -58,7 +58,7 @@ class DownloadRow:
     representation: Representation | None
     chunk_size: int | None
     link: str = ""
-    """Identity of the link (``request.link_of``) whose answer the representation describes; "" where unknown."""
+    """Identity of the link (``identity.link_of``) whose answer the representation describes; "" where unknown."""
 
     @property
     def dest(self) -> Path | None:

@@ -45,13 +45,14 @@ from resumable.events import EventName
 from resumable.filename import numbered
 from resumable.finished import FinishedFile
 from resumable.hashing import FollowBehind
+from resumable.identity import link_of
 from resumable.joining import follow
 from resumable.merging import Known
 from resumable.model import Checkpoint, DownloadRequest, Result
 from resumable.partfile import DiskPartFile
 from resumable.ports import Readable, Transport
 from resumable.redact import redact_url
-from resumable.request import link_of, require_same_file
+from resumable.request import require_same_file
 from resumable.rows import DownloadRow
 from resumable.session import Adapters, Audited, Session
 from resumable.source import Source

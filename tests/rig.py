@@ -15,9 +15,9 @@ from resumable.engine import Engine, Published
 from resumable.errors import DownloadError, Interrupted, StatusError
 from resumable.events import EventName
 from resumable.hashing import FollowBehind
+from resumable.identity import link_of
 from resumable.model import DownloadRequest, Options
 from resumable.ports import PartFile
-from resumable.request import link_of
 from resumable.session import Adapters, Session, WholeDigest
 from resumable.source import Source
 from resumable.testing import Reply, ScriptedTransport
