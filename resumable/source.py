@@ -45,7 +45,7 @@ class Source:
     ranges_proved: bool = True
     """False where there is reason to doubt it: until a range has shown that it holds what it is labelled with."""
     link: str = ""
-    """What identifies the link as given, without its secrets (``identity.link_of``); a fresh link for it is the same."""
+    """Identity of the link as given, without its secrets (``identity.link_of``); a fresh link for it is the same."""
     _home: str = field(default="", repr=False)
     _strayed: str | None = field(default=None, repr=False)
     """An address of another origin on the way to ``resolved``, where it is of the link's own origin again."""
