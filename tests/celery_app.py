@@ -32,6 +32,8 @@ OPTIONS = WorkerOptions(
 )
 
 app = Celery("tests", broker=os.environ.get("TEST_BROKER"), backend=os.environ.get("TEST_BACKEND"))
+if os.environ.get("TEST_TASKS_FIRST"):  # an application that has tasks of its own before it hears of downloads
+    runtimes_for(app, STATE)
 configure(app, OPTIONS)
 app.conf.update(json.loads(os.environ.get("TEST_CONF", "{}")))
 

@@ -144,6 +144,13 @@ def test_retry_of_what_has_failed(running: Worker, tmp_path: Path) -> None:
         assert "resumable.resume" in running.said()
 
 
+def test_retry_in_an_application_that_had_tasks_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks and downloads on one state file: whichever was there first, the downloads are looked after."""
+    monkeypatch.setenv("TEST_TASKS_FIRST", "1")
+    with broker(tmp_path / "broker") as started, worker(started.url, tmp_path / "w") as running:
+        test_retry_of_what_has_failed(running, tmp_path)
+
+
 def test_cancel_by_hand(running: Worker, tmp_path: Path) -> None:
     """The caller is told, and nothing goes on."""
     dest = tmp_path / "file"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from celery import Celery, signals
 
 from recovery.celery import RECOMMENDED, WorkerSettings, configure, dangers
+from recovery.celery.lifeline import Lifeline, attach
 from recovery.celery.worker import longest_countdown
 
 GOOD = RECOMMENDED.to_celery()
@@ -62,6 +64,29 @@ def test_a_worker_says_so_at_its_start(caplog: pytest.LogCaptureFixture) -> None
     assert sorted(set(first) & set(expected)) == sorted(expected) or sorted(expected) == sorted(
         set(caplog.messages) & set(expected)
     )
+
+
+def test_tasks_and_downloads_on_one_state_file(tmp_path: Path) -> None:
+    """What both have opened is closed at the end of the process, in whichever order they came."""
+    for first, second in ((True, False), (False, True)):
+        app, closed = Celery("z", set_as_current=False), []
+
+        async def look() -> None:
+            """Find nothing."""
+
+        for widest in (first, second):
+            attach(
+                Lifeline(
+                    app=app,
+                    name="state.db",
+                    lock=lambda: tmp_path / "lock",
+                    look=look,
+                    close=partial(closed.append, widest),
+                    widest=widest,
+                )
+            )
+        signals.worker_process_shutdown.send(sender=None)
+        assert closed == [first, second]
 
 
 @pytest.mark.parametrize(

@@ -218,5 +218,5 @@ def runtimes_for(app: Celery, path: Path, *, every_s: float = 5.0) -> Runtimes:
         await reconcile_forever(path, functools.partial(open_journal, path), make, every_s=every_s)
 
     lock = path.with_name(path.name + ".reconciler")
-    attach(Lifeline(app=app, name=str(path), lock=lambda: lock, look=look, close=runtimes.close))
+    attach(Lifeline(app=app, name=str(path.absolute()), lock=lambda: lock, look=look, close=runtimes.close))
     return runtimes

@@ -10,10 +10,11 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from celery import Celery, signals, states
 from celery.concurrency.prefork import TaskPool as PreforkPool
@@ -69,6 +70,8 @@ class Lifeline:
     """Looks for lost work until it is cancelled."""
     close: Callable[[], None]
     """Closes what tasks have opened in this process."""
+    widest: bool = False
+    """Whether this one looks after more than tasks: of several on one state file it is the one that looks."""
 
 
 class _Standby:
@@ -111,12 +114,22 @@ class _Standby:
         self._lock.release()
 
 
+_attached: WeakKeyDictionary[Celery, dict[str, list[Lifeline]]] = WeakKeyDictionary()
+
+
 def attach(lifeline: Lifeline) -> None:
-    """Connect to Celery's signals, once for each application and name."""
-    standby = PerProcess(lambda: _Standby(lifeline))
+    """Connect to Celery's signals. Of those with the same application and name one looks, and all are closed."""
+    together = _attached.setdefault(lifeline.app, {}).setdefault(lifeline.name, [])
+    together.append(lifeline)
+    if len(together) == 1:
+        _connect(lifeline.app, lifeline.name, together)
+
+
+def _connect(app: Celery, name: str, together: Sequence[Lifeline]) -> None:
+    standby = PerProcess(lambda: _Standby(max(together, key=lambda one: one.widest)))
 
     def check(**_: Any) -> None:
-        for sentence in dangers(lifeline.app.conf):
+        for sentence in dangers(app.conf):
             log.warning(sentence)
 
     def shutting_down(**_: Any) -> None:
@@ -133,12 +146,13 @@ def attach(lifeline: Lifeline) -> None:
         taken = standby.take()
         if taken is not None:
             taken.close()
-        lifeline.close()
+        for lifeline in together:
+            lifeline.close()
 
-    name = f"recovery:{id(lifeline.app)}:{lifeline.name}"
-    signals.worker_init.connect(check, weak=False, dispatch_uid=name)
-    signals.worker_shutting_down.connect(shutting_down, weak=False, dispatch_uid=name)
-    signals.worker_process_init.connect(child_begins, weak=False, dispatch_uid=name)
-    signals.worker_ready.connect(worker_ready, weak=False, dispatch_uid=name)
-    signals.worker_process_shutdown.connect(ends, weak=False, dispatch_uid=name)
-    signals.worker_shutdown.connect(ends, weak=False, dispatch_uid=name)
+    uid = f"recovery:{id(app)}:{name}"
+    signals.worker_init.connect(check, weak=False, dispatch_uid=uid)
+    signals.worker_shutting_down.connect(shutting_down, weak=False, dispatch_uid=uid)
+    signals.worker_process_init.connect(child_begins, weak=False, dispatch_uid=uid)
+    signals.worker_ready.connect(worker_ready, weak=False, dispatch_uid=uid)
+    signals.worker_process_shutdown.connect(ends, weak=False, dispatch_uid=uid)
+    signals.worker_shutdown.connect(ends, weak=False, dispatch_uid=uid)

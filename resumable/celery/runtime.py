@@ -201,7 +201,8 @@ def _look_after(app: Celery, options: WorkerOptions, runtimes: Runtimes) -> None
         await reconcile_forever(path, functools.partial(_open_journal, path), make, every_s=options.reconcile_every_s)
 
     lock = path.with_name(path.name + ".reconciler")
-    attach(Lifeline(app=app, name=str(path), lock=lambda: lock, look=look, close=runtimes.close))
+    name = str(path.absolute())
+    attach(Lifeline(app=app, name=name, lock=lambda: lock, look=look, close=runtimes.close, widest=True))
 
 
 async def _open_journal(path: Path, stack: AsyncExitStack) -> Journal:
