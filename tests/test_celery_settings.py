@@ -69,7 +69,8 @@ def test_a_worker_says_so_at_its_start(caplog: pytest.LogCaptureFixture) -> None
 def test_tasks_and_downloads_on_one_state_file(tmp_path: Path) -> None:
     """What both have opened is closed at the end of the process, in whichever order they came."""
     for first, second in ((True, False), (False, True)):
-        app, closed = Celery("z", set_as_current=False), []
+        app = Celery("z", set_as_current=False)
+        closed: list[bool] = []
 
         async def look() -> None:
             """Find nothing."""
