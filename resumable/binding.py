@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from resumable.completion import Published
-from resumable.errors import DestinationError, DigestMismatch, LengthUnverified
+from resumable.errors import DestinationError, DigestMismatch, LengthUnverified, PartFileBusy
 from resumable.events import EventName
 from resumable.filename import name_from
 from resumable.ledger import Ledger
@@ -25,6 +25,7 @@ from resumable.validators import elsewhere, has_validator, weakened
 __all__ = ["Binding"]
 
 _DIGEST_SIZE: Final = 32
+_MOST_RACES: Final = 20
 
 
 class Binding:
@@ -121,10 +122,9 @@ class Binding:
         representation = weakened(accept.representation) if session.doubtful else accept.representation
         self._refuse_contradiction(representation.sha256, representation.sha256_source)
         if session.filename is None:
-            session.filename = await self._adapters.choose_name(name_from(response.url, response.headers))
-            dest = session.request.directory / session.filename
-            await self._adapters.store.named(session.download_id, session.generation, dest)
-        await self._open_part(session.request.directory / session.filename)
+            await self._name(name_from(response.url, response.headers))
+        elif session.dest is not None:
+            await self._open_part(session.dest)
         length = accept.complete_length
         if length is not None:
             self._refuse_size(length)
@@ -145,6 +145,22 @@ class Binding:
         self._follow()
         await self._take_over()
         self._adapters.notify(EventName.PROGRESS, "")
+
+    async def _name(self, suggested: str) -> None:
+        """Take a name that nobody has, and open its part file; what another opens in that moment is left to it."""
+        session = self._session
+        for left in reversed(range(_MOST_RACES)):
+            name = await self._adapters.choose_name(suggested)
+            dest = session.request.directory / name
+            await self._adapters.store.named(session.download_id, session.generation, dest)
+            try:
+                await self._open_part(dest)
+            except PartFileBusy:
+                if not left:
+                    raise
+            else:
+                session.filename = name
+                return
 
     def _refuse_size(self, length: int) -> None:
         most = self._session.request.options.max_bytes

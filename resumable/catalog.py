@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from recovery.clock import Clock
 from recovery.database import Database
-from recovery.journal import Journal, Operation
+from recovery.journal import Change, Journal, Operation, OperationSpec
 from recovery.owner import surely_dead
 from recovery.rows import operations, read_operation
 from recovery.schema import file_identity
 from recovery.states import ACTIVE, TERMINAL, State
+from recovery.transactions import new_id
 from resumable.errors import DownloadError
 from resumable.events import DownloadView
 from resumable.merging import Known, interrupted, merged, silent_at
@@ -152,6 +153,8 @@ class Catalog:
                 again=-1 if operation is None or operation.state in ACTIVE else operation.generation,
                 created_at=None if operation is None else operation.created_at,
                 leased=operation is not None and operation.owner != owner and operation.leased(now),
+                complete=operation is not None and operation.state is State.COMPLETE,
+                fresh=operation is None,
             )
 
         return await self._database.read(read)
@@ -159,6 +162,41 @@ class Catalog:
     async def receipt(self, download_id: str) -> FileRow | None:
         """Return the receipt of a finished download."""
         return await self._database.read(lambda conn: read_file(conn, "download_id", download_id))
+
+    # -- what needs no run ---------------------------------------------------------------------------------------------
+
+    def beginning(self, spec: OperationSpec) -> Callable[[sqlite3.Connection], None]:
+        """Return what enters an operation that nobody knows as queued, for somebody's transaction."""
+        fresh, now = new_id(), self._clock.time()
+
+        def begin(conn: sqlite3.Connection) -> None:
+            self._journal.begin_in(conn, spec, fresh, now)
+
+        return begin
+
+    async def found(self, spec: OperationSpec, owner: str, size: int) -> int | None:
+        """Record as complete what needs no transfer, ``size`` in bytes; return its generation.
+
+        None where it is recorded so already, or is not ours to record.
+        """
+        fresh, now = new_id(), self._clock.time()
+
+        def write(conn: sqlite3.Connection) -> int | None:
+            known = None if spec.operation_id is None else read_operation(conn, spec.operation_id)
+            if known is not None and known.state is State.COMPLETE:
+                return None
+            row, generation = self._journal.begin_and_claim_in(conn, spec, fresh, owner=owner, ttl_s=1.0, now=now)
+            if generation is not None:
+                done = Change(state=State.COMPLETE, now=now, progress=(size, size))
+                self._journal.record_in(conn, row.operation_id, generation, done)
+            return generation
+
+        return await self._journal.transact(write)
+
+    async def unbegun(self, download_id: str) -> None:
+        """Forget a download that was entered and then refused before it began."""
+        await self._journal.set_idle_state(download_id, State.CANCELLED, now=self._clock.time())
+        await self._journal.forget([download_id])
 
     # -- steering ------------------------------------------------------------------------------------------------------
 
@@ -191,15 +229,16 @@ class Catalog:
                 return
             await self._clock.sleep(_POLL_S)
 
-    async def prune(self, older_than_s: float) -> int:
-        """Forget downloads that ended longer ago; returns how many."""
+    async def prune(self, older_than_s: float) -> list[str]:
+        """Forget downloads that ended longer ago; returns which."""
         horizon = self._clock.time() - older_than_s
         old = [
             op.operation_id
             for op in await self._journal.list(kind=_KIND)
             if op.state in TERMINAL and op.updated_at < horizon
         ]
-        return await self._journal.forget(old)
+        await self._journal.forget(old)
+        return old
 
 
 def moved(known: Entry, seen: ViewRow, now: float) -> Entry:

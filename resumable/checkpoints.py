@@ -145,8 +145,16 @@ class SqliteCheckpoints:
 
     # -- rows for the manager ------------------------------------------------------------------------------------------
 
-    async def enter(self, row: DownloadRow, *, owner: str, generation: int | None = None) -> bool:
-        """Write down what ``owner`` asks for; False, and nothing, while another owner runs the download.
+    async def enter(
+        self,
+        row: DownloadRow,
+        *,
+        owner: str,
+        generation: int | None = None,
+        begin: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> bool:
+        """Write down what ``owner`` asks for; False, and nothing, while another owner runs the download. ``begin`` is
+        called in the transaction where the journal knows of no such operation.
 
         Where every chunk is claimed and the link is another one, the last claim is withdrawn: nothing of the former
         link's is published before the new one has answered for it. A digest that is to be checked does as well.
@@ -162,10 +170,15 @@ class SqliteCheckpoints:
                 running = read_operation(conn, row.download_id)
                 if running is not None and running.owner != owner and running.leased(now):
                     return False
+                if running is None and begin is not None:
+                    begin(conn)
             old = read_download(conn, row.download_id)
             if old is not None and row.request.get("sha256") is None and not _same_links(old, row):
                 _withdraw_last(conn, old)
-            kept = row if old is None else replace(row, representation=old.representation, chunk_size=old.chunk_size)
+            kept = row
+            if old is not None:
+                name = row.filename or old.filename
+                kept = replace(row, filename=name, representation=old.representation, chunk_size=old.chunk_size)
             if kept != old:
                 put_download(conn, kept)
             return True

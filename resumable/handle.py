@@ -35,6 +35,9 @@ class Keeper(Protocol):
     async def abandon(self, download_id: str) -> None:
         """Record that a download that does not run is cancelled."""
 
+    async def put_down(self, run: Run) -> None:
+        """See to it that a run that was stopped early can be continued by another process."""
+
     async def delete_part(self, dest: Path | None) -> None:
         """Delete the part file of this destination."""
 
@@ -185,6 +188,8 @@ class DownloadHandle:
         """Stop as at the end of the program: everything received is kept, and the next one may continue it."""
         self._task.cancel()
         await asyncio.wait({self._task})
+        if self._task.cancelled():
+            await self._keeper.put_down(self._run)
         self._let_go()
 
     # -- inside --------------------------------------------------------------------------------------------------------

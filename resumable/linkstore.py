@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,11 @@ class LinkStore:
                 self._path(download_id).unlink(missing_ok=True)
             except OSError:
                 return
+
+    def drop_all(self, download_ids: Iterable[str]) -> None:
+        """Forget the links of several downloads."""
+        for download_id in download_ids:
+            self.drop(download_id)
 
     def _path(self, download_id: str) -> Path:
         if self._folder is None:

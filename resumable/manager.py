@@ -346,7 +346,9 @@ class DownloadManager:
 
     async def prune(self, *, older_than_s: float) -> int:
         """Forget downloads that ended longer ago than ``older_than_s`` seconds; their files stay. Returns how many."""
-        return await self._catalog.prune(older_than_s)
+        forgotten = await self._catalog.prune(older_than_s)
+        await asyncio.to_thread(self._links.drop_all, forgotten)
+        return len(forgotten)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,10 @@ class Known:
     created_at: float | None
     leased: bool
     """Whether another process runs it now."""
+    complete: bool = False
+    """Whether the store has it as done."""
+    fresh: bool = False
+    """Whether nobody has ever asked for it."""
 
 
 def interrupted(operation: Operation) -> bool:

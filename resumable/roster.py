@@ -6,23 +6,31 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 from recovery.journal import JsonValue
 from recovery.slots import Slots
+from recovery.states import State
+from resumable.errors import DownloadError
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.handle import DownloadHandle
 from resumable.joined import JoinedHandle
 from resumable.linkstore import LinkStore
+from resumable.merging import Known
 from resumable.model import DownloadRequest, Result
 from resumable.request import id_of, key_of, links_of, require_same_file, stored_request
 from resumable.rows import DownloadRow
 from resumable.run import Run, Shared
 from resumable.standing import Standing
-from resumable.verify import already_there
+from resumable.stopping import unless_stopped
+from resumable.verify import There, already_there
 from resumable.views import first_view
 from resumable.viewwriter import ViewWriter
 
 __all__ = ["Roster"]
+
+_NOTHING_LEFT: Final = frozenset({State.COMPLETE, State.CANCELLED})
+"""In these a download's secret links have served; whoever asks again brings them along."""
 
 Told = Callable[[Standing, DownloadEvent | None], None]
 
@@ -103,22 +111,58 @@ class Roster:
 
     async def execute(self, run: Run) -> Result:
         """Run one download from the look at what is already there to the result, for its handle."""
-        await self._looking.acquire(run.priority)
+        try:
+            return await self._execute(run)
+        finally:
+            if run.standing.view.state in _NOTHING_LEFT:
+                await asyncio.to_thread(self._links.drop, run.download_id)
+
+    async def _execute(self, run: Run) -> Result:
+        turn = asyncio.ensure_future(self._looking.acquire(run.priority))  # its place in the line
         with ExitStack() as looking:
-            looking.callback(self._looking.release)
+            looking.callback(self._step_back, turn)
             known = await self._shared.catalog.known(run.download_id, self._shared.supervisor.owner)
             if known.leased and known.row is not None:
                 require_same_file(known.row.request, run.request, run.download_id)
             run.take_up(known)
             run.standing.tell(EventName.QUEUED)
-            there = await already_there(run.request, known.receipt, self._shared.transport)
-            if there is not None:
-                return run.found(there)
-            if not known.leased:
+            if not known.complete:
                 await self._remember(run)
-            result = await run.run(in_line=looking.close, remember=self._remember)
-        await asyncio.to_thread(self._links.drop, run.download_id)
-        return result
+            there = await self._look(run, known, turn)
+            if there is not None:
+                return await run.found(there)
+            if known.complete:
+                await self._remember(run)
+            return await run.run(in_line=looking.close, remember=self._remember)
+
+    async def _look(self, run: Run, known: Known, turn: asyncio.Future[None]) -> There | None:
+        """Return the file that makes a transfer needless; None also once somebody wants to stop, which its run does."""
+
+        async def look() -> There | None:
+            await turn
+            return await already_there(run.request, known.receipt, self._shared.transport)
+
+        try:
+            return await unless_stopped(run.control, look())
+        except DownloadError:
+            if known.fresh:
+                await self._shared.supervisor.edge.ask(self._shared.catalog.unbegun(run.download_id))
+                await asyncio.to_thread(self._links.drop, run.download_id)
+            raise
+
+    def _step_back(self, turn: asyncio.Future[None]) -> None:
+        """Give a turn to look to the next one, used or not."""
+        if not turn.done():
+            turn.cancel()
+        elif not turn.cancelled():
+            self._looking.release()
+
+    async def put_down(self, run: Run) -> None:
+        """Write down what was stopped before that could be done, for its handle."""
+        if not run.remembered:
+            known = await self._shared.catalog.known(run.download_id, self._shared.supervisor.owner)
+            if not known.complete:
+                await self._remember(run)
 
     async def _remember(self, run: Run, generation: int | None = None) -> None:
         """Write down what was asked for: the redacted form in the store, the secret half beside it; nothing while
@@ -141,12 +185,14 @@ class Roster:
             if known is not None and known.request == stored:
                 return
         owner = self._shared.supervisor.owner
-        if not await store.enter(row, owner=owner, generation=generation):
+        begin = self._shared.catalog.beginning(run.spec())
+        if not await store.enter(row, owner=owner, generation=generation, begin=begin):
             return
         if stored["has_secrets"]:
             await asyncio.to_thread(self._links.put, run.download_id, links_of(request))
         else:
             await asyncio.to_thread(self._links.drop, run.download_id)
+        run.remembered = True
 
     async def abandon(self, download_id: str) -> None:
         """Record that a download that does not run here is cancelled, for its handle."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeAlias
 
 from recovery.clock import Clock
@@ -42,13 +41,13 @@ from resumable.errors import (
     OutOfTime,
 )
 from resumable.events import EventName
-from resumable.filename import numbered
 from resumable.finished import FinishedFile
 from resumable.hashing import FollowBehind
 from resumable.identity import link_of
 from resumable.joining import follow
 from resumable.merging import Known
 from resumable.model import Checkpoint, DownloadRequest, Result
+from resumable.naming import reserve_name
 from resumable.partfile import DiskPartFile
 from resumable.ports import Readable, Transport
 from resumable.redact import redact_url
@@ -111,6 +110,8 @@ class Run:
         self._attempts = 0
         self.done: Result | None = None
         """The result, as soon as the file and its receipt are there."""
+        self.remembered = False
+        """Whether the store has what was asked for."""
         self.claimed_bytes: int | None = None
         """What former runs' checkpoints vouch for."""
         self.former: DownloadRow | None = None
@@ -201,9 +202,10 @@ class Run:
         while True:
             try:
                 published = await shared.supervisor.run(
-                    self._spec(), self._attempt, control=self.control, host=self._host(), priority=self.priority
+                    self.spec(), self._attempt, control=self.control, host=self._host(), priority=self.priority
                 )
             except LeaseHeld as held:
+                self._in_line()  # who follows waits for no slot
                 if not shared.follow:
                     raise DownloadElsewhere(self.download_id, url=self.standing.view.url) from held
                 await self._require_same_file()
@@ -243,7 +245,8 @@ class Run:
             return None
         return lambda: self.session.source.origin
 
-    def _spec(self) -> OperationSpec:
+    def spec(self) -> OperationSpec:
+        """Return what the journal is told of it."""
         view = self.standing.view
         return OperationSpec(
             kind="download",
@@ -293,9 +296,12 @@ class Run:
         self.done = self._result(published)
         return published
 
-    def found(self, there: There) -> Result:
-        """Return the result of a download that needs no transfer."""
-        standing = self.standing
+    async def found(self, there: There) -> Result:
+        """Record and return the result of a download that needs no transfer."""
+        standing, supervisor = self.standing, self._shared.supervisor
+        recorded = self._shared.catalog.found(self.spec(), supervisor.owner, there.size)
+        generation = await supervisor.edge.ask(recorded)
+        standing.generation = generation or standing.generation
         standing.view = replace(
             standing.view,
             state=State.COMPLETE,
@@ -367,22 +373,13 @@ class Run:
             self._trial.in_thread = True
 
     async def _choose_name(self, suggested: str) -> str:
-        """Return ``suggested`` or a numbered form of it that no file, finished or not, has."""
-        return await asyncio.to_thread(_free_name, self.request.directory, suggested)
+        return await asyncio.to_thread(reserve_name, self.request.directory, suggested)
 
 
 def _audit(
     part: Readable, claims: Mapping[int, Checkpoint], chunk_size: int, complete_length: int
 ) -> AsyncIterator[Audited]:
     return audit(part, claims, chunk_size=chunk_size, complete_length=complete_length)
-
-
-def _free_name(directory: Path, suggested: str) -> str:
-    name, n = suggested, 0
-    while (directory / name).exists() or (directory / f"{name}.part").exists():
-        n += 1
-        name = numbered(suggested, n)
-    return name
 
 
 def _nothing() -> None:

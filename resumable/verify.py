@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from resumable.digests import parse_sha256
 from resumable.errors import DestinationError, DigestMismatch, OriginError
+from resumable.hops import Hops
 from resumable.identity import identities, share_link
 from resumable.model import DownloadRequest, Result
 from resumable.ports import Transport
@@ -19,7 +22,9 @@ from resumable.rows import FileRow
 from resumable.source import Source
 from resumable.validators import Representation, differs
 
-_READ = 1 << 20
+_READ: Final = 1 << 20
+_PER_HOP: Final = 16 << 20
+"""Bytes hashed in one thread hop: some hundredths of a second, with a slow disk a few tenths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +60,7 @@ async def verify_file(path: Path, receipt: FileRow | None, *, sha256: str | None
     wanted = None if sha256 is None else parse_sha256(sha256)
     if wanted is None and receipt is None:
         raise LookupError(f"nothing is known of {path}: give --sha256, or the state file of its download")
-    return await asyncio.to_thread(_verify, path, receipt, wanted)
+    return await _verify(path, receipt, wanted)
 
 
 async def as_promised(result: Result, sha256: str | None, *, url: str) -> Result:
@@ -73,26 +78,19 @@ async def as_promised(result: Result, sha256: str | None, *, url: str) -> Result
     return replace(result, sha256=sha256, verified_by="digest")
 
 
-def _verify(path: Path, receipt: FileRow | None, wanted: str | None) -> VerifyReport:
-    chunk_size = receipt.chunk_size if receipt is not None else 0
-    whole, chunks, size = hashlib.sha256(), [], 0
+async def _verify(path: Path, receipt: FileRow | None, wanted: str | None) -> VerifyReport:
+    reading = _Reading(path, 0 if receipt is None else receipt.chunk_size)
+    hops = Hops()
     try:
-        with open(path, "rb", buffering=0) as file:
-            chunk = hashlib.sha256()
-            while block := file.read(min(_READ, chunk_size - size % chunk_size) if chunk_size else _READ):
-                whole.update(block)
-                size += len(block)
-                if chunk_size:
-                    chunk.update(block)
-                    if size % chunk_size == 0:
-                        chunks.append(chunk.digest())
-                        chunk = hashlib.sha256()
-            if chunk_size and size % chunk_size:
-                chunks.append(chunk.digest())
+        await hops.run(reading.open)
+        while await hops.run(reading.some):  # a hop is all that a cancellation has to wait for
+            pass
     except OSError as error:
         raise DestinationError(f"cannot read {path}: {error.strerror}") from error
-    actual = whole.hexdigest()
-    damaged = _damaged(receipt, chunks, size) if receipt is not None else ()
+    finally:
+        await hops.finish(reading.close)
+    actual, size = reading.whole.hexdigest(), reading.size
+    damaged = _damaged(receipt, reading.digests(), size) if receipt is not None else ()
     ok = actual == wanted if wanted is not None else receipt is not None and not damaged and size == receipt.size
     return VerifyReport(
         path=path,
@@ -102,6 +100,48 @@ def _verify(path: Path, receipt: FileRow | None, wanted: str | None) -> VerifyRe
         damaged=damaged,
         source="caller" if wanted is not None else "receipt",
     )
+
+
+class _Reading:
+    """One reading of a file: its digest and, where ``chunk_size`` is not 0, its chunks'. All methods block."""
+
+    def __init__(self, path: Path, chunk_size: int) -> None:
+        self.whole = hashlib.sha256()
+        self.size = 0
+        self._path = path
+        self._chunk_size = chunk_size
+        self._chunk = hashlib.sha256()
+        self._chunks: list[bytes] = []
+        self._file: io.FileIO | None = None
+
+    def open(self) -> None:
+        self._file = io.FileIO(self._path)
+
+    def some(self) -> bool:
+        """Read the next piece; False at the end."""
+        assert self._file is not None, "it is opened first"
+        stop, chunk_size = self.size + _PER_HOP, self._chunk_size
+        while self.size < stop:
+            block = self._file.read(min(_READ, chunk_size - self.size % chunk_size) if chunk_size else _READ)
+            if not block:
+                return False
+            self.whole.update(block)
+            self.size += len(block)
+            if chunk_size:
+                self._chunk.update(block)
+                if self.size % chunk_size == 0:
+                    self._chunks.append(self._chunk.digest())
+                    self._chunk = hashlib.sha256()
+        return True
+
+    def digests(self) -> list[bytes]:
+        """Return the chunks' digests; the last chunk may be short."""
+        short = self._chunk_size and self.size % self._chunk_size
+        return [*self._chunks, self._chunk.digest()] if short else self._chunks
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def _damaged(receipt: FileRow, chunks: list[bytes], size: int) -> tuple[Span, ...]:
@@ -142,7 +182,7 @@ async def already_there(request: DownloadRequest, receipt: FileRow | None, trans
     if request.sha256 is not None:
         known = receipt.sha256 if receipt is not None and intact else None
         if known is None and (receipt is None or not intact or receipt.size == size):
-            known = (await asyncio.to_thread(_verify, dest, None, request.sha256)).sha256
+            known = (await _verify(dest, None, request.sha256)).sha256
         if known == request.sha256:
             return There(
                 path=dest, size=size, sha256=known, verified_by="digest", note="the file is there and has the digest"
