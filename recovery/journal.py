@@ -117,7 +117,7 @@ class Journal(Transactions, Lookup):
             after_commit(conn, lambda: told.append(row))
             return row.generation
 
-        return await self._database.write(work)
+        return await self._database.write(work, urgent=False)  # a lease does not outlive the machine's boot anyway
 
     async def begin_and_claim(
         self, spec: OperationSpec, *, owner: str, ttl_s: float, now: float
@@ -136,7 +136,8 @@ class Journal(Transactions, Lookup):
                 after_commit(conn, lambda: told.append(row))
             return row, generation
 
-        return await self._database.write(work)
+        # Nobody has been told anything yet: what a power cut takes back here is begun anew (docs/decisions/0017).
+        return await self._database.write(work, urgent=False)
 
     async def renew(
         self,
