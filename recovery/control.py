@@ -99,7 +99,11 @@ class Attempt:
 
 
 def _units(number: int) -> int:
-    units = operator.index(number)
+    try:
+        units = operator.index(number)
+    except TypeError:
+        msg = f"progress is counted in whole units, such as progress(1, 2) for a half, not {number!r}"
+        raise TypeError(msg) from None
     if not 0 <= units < 1 << 63:
         raise ValueError(f"progress is from 0 to 2**63 - 1 units, not {units}")
     return units

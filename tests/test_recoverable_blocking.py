@@ -32,10 +32,11 @@ from recovery import (
     recoverable,
 )
 from recovery import run as run_module
-from recovery.loopthread import process_loop
+from recovery.loopthread import CallerSide, process_loop
 from recovery.recipe import Recipe
 from recovery.supervisors import close_state_files
 from recovery.testing import MemoryJournal
+from recovery.turns import Turns
 
 AT_ONCE = RetryPolicy(base=0.0)
 ONCE = RetryPolicy(max_no_progress=0)
@@ -298,6 +299,21 @@ def test_a_blocking_function_that_was_paused_is_nobody_elses_until_it_ends(
     assert (row.state, row.owner) == (State.COMPLETE if ending == "returns" else State.PAUSED, None)
     (record,) = in_background(lambda: journal.attempts(row.operation_id))
     assert record.error == (None if ending == "returns" else "ConnectionResetError")
+
+
+async def test_what_was_stopped_before_its_turn_does_not_begin() -> None:
+    """The thread may be busy with something else; when it comes to the function, nobody wants that any more."""
+    side, called = CallerSide(asyncio.get_running_loop()), []
+    task = asyncio.create_task(Turns(side).call(lambda: called.append("late")))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    turn = side.inbox.get_nowait()
+    assert turn is not None
+    turn()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert called == []
 
 
 @pytest.mark.parametrize("steps", [True, False])

@@ -332,7 +332,7 @@ async def test_progress_is_counted_in_whole_units(
 
     async def attempt(attempt: Attempt) -> str:
         attempt.progress(3, 7)
-        with pytest.raises(error):
+        with pytest.raises(error, match="units"):
             attempt.progress(done, total)
         return "done"
 

@@ -177,6 +177,33 @@ async def test_an_attempt_that_will_not_stop_is_left_behind(
     await turns()
 
 
+async def test_a_program_that_ends_while_a_thread_works_leaves_the_row_running(
+    journal: AnyJournal, supervisor: Supervisor, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the truth until the process is gone: nobody may begin the work a second time beside that thread."""
+    monkeypatch.setattr(run_module, "_LAST_WORDS_S", 0.01)
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def thread(attempt: Attempt) -> None:
+        attempt.in_thread = True
+        started.set()
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                continue
+
+    task = asyncio.create_task(supervisor.run(spec(), thread))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    row = await row_of(journal)
+    assert (row.state, row.leased(clock.time())) == (State.RUNNING, True)
+    go.set()
+    await turns()
+
+
 async def test_a_control_steers_one_run_at_a_time(supervisor: Supervisor) -> None:
     """Giving one control to two runs at once is refused, and the first run goes on."""
     control, held = Control(), Held()
