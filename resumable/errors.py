@@ -303,9 +303,9 @@ class DownloadElsewhere(DownloadError):
 
     code = "elsewhere"
 
-    def __init__(self, download_id: str, url: str = "") -> None:
+    def __init__(self, download_id: str, url: str = "", message: str = "another process downloads this file") -> None:
         """Keep the id of the download."""
-        super().__init__("another process downloads this file", url, download_id, url)
+        super().__init__(message, url, download_id, url, message)
         self.download_id = download_id
 
 

@@ -180,6 +180,11 @@ class DownloadHandle:
         """Take the supervisor's news."""
         self._run.operation_event(event)
 
+    def take_up(self) -> None:
+        """Go on if it was paused here: somebody asks for it again."""
+        if self._held:
+            self._restart()
+
     def relink(self, url: str) -> None:
         """Use another link from the next request on."""
         self._run.relink(url)

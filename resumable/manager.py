@@ -27,16 +27,17 @@ from recovery.states import ACTIVE, State
 from recovery.supervisor import Supervisor
 from recovery.verdict import Condition
 from recovery.watchers import standard_watchers
-from resumable.catalog import Catalog
+from resumable.catalog import Catalog, Entry
 from resumable.checkpoints import SqliteCheckpoints
 from resumable.diskspace import has_room_for
-from resumable.errors import DownloadError, NeedsLink
+from resumable.errors import NeedsLink
 from resumable.events import LOSSY, DownloadEvent, DownloadView
 from resumable.handle import DownloadHandle
 from resumable.linkstore import LinkStore
-from resumable.model import Options, Result
+from resumable.model import DownloadRequest, Options, Result
+from resumable.opened import Opened
 from resumable.ports import Transport
-from resumable.request import checked_request, relinked, request_of
+from resumable.request import checked_request, request_of
 from resumable.roster import Roster
 from resumable.rows import COMPANIONS, DOWNLOADS
 from resumable.run import Shared
@@ -56,8 +57,16 @@ log = logging.getLogger("resumable")
 
 class DownloadManager:
     """Downloads with a memory: everything it starts can be continued by the next process that opens the same state
-    file.
+    file. What it is asked outside its ``async with`` raises RuntimeError.
     """
+
+    _database = Opened[Database]()
+    _journal = Opened[Journal]()
+    _store = Opened[SqliteCheckpoints]()
+    _links = Opened[LinkStore]()
+    _catalog = Opened[Catalog]()
+    _views = Opened[ViewWriter]()
+    _roster = Opened[Roster]()
 
     def __init__(  # noqa: PLR0913 - keyword-only, and each has a default that is right for most
         self,
@@ -115,7 +124,10 @@ class DownloadManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Checkpoint and keep what is running, then close everything."""
-        await to_the_end(self._closing.aclose())
+        try:
+            await to_the_end(self._closing.aclose())
+        finally:
+            Opened.close(self)
 
     async def _open(self, closing: AsyncExitStack) -> None:
         clock = self._clock
@@ -191,6 +203,8 @@ class DownloadManager:
     ) -> DownloadHandle:
         """Start a download, or join the one that already runs for this destination in this process.
 
+        One that was paused here goes on.
+
         ``dest`` is the finished file; without it the file is put into ``directory`` (default: the current one) under
         the name that the server or the URL gives.
 
@@ -231,31 +245,32 @@ class DownloadManager:
         started with.
 
         Raises:
-            NeedsLink: the link of one of ``ids`` is no longer known.
+            NeedsLink: the link of one of ``ids`` is no longer known; none of them is started.
         """
-        handles: list[DownloadHandle] = []
+        left: list[tuple[Entry, DownloadRequest]] = []
         for entry in reversed(await self._catalog.entries(ids)):
             state = entry.operation.state
-            left = state in ACTIVE or entry.interrupted
-            if ids is None and not (left if states is None else state in states):
+            unfinished = state in ACTIVE or entry.interrupted
+            if ids is None and not (unfinished if states is None else state in states):
                 continue
             row = entry.row
             request = request_of(row, await asyncio.to_thread(self._links.get, row.download_id), self._options)
             if request is not None:
-                priority = int(row.request.get("priority", 0))
-                handles.append(
-                    self._roster.start(
-                        request,
-                        key=entry.operation.key,
-                        filename=row.filename,
-                        priority=priority,
-                        args=entry.operation.args if args is None else args,
-                    )
-                )
-            elif ids is not None:
+                left.append((entry, request))
+            elif ids is not None:  # before any is started: nobody would have the handles of those
                 relink = f"resumable relink {row.download_id} URL"
                 raise NeedsLink(f"the link of {row.download_id} is not kept; give a fresh one: {relink}")
-        return handles
+        return [self._continue(entry, request, args) for entry, request in left]
+
+    def _continue(self, entry: Entry, request: DownloadRequest, args: Mapping[str, JsonValue] | None) -> DownloadHandle:
+        row, operation = entry.row, entry.operation
+        return self._roster.start(
+            request,
+            key=operation.key,
+            filename=row.filename,
+            priority=int(row.request.get("priority", 0)),
+            args=operation.args if args is None else args,
+        )
 
     async def downloads(self, *, project: str | None = None) -> list[DownloadView]:
         """Return every known download, newest first, as whoever runs it sees it."""
@@ -320,22 +335,9 @@ class DownloadManager:
         Raises:
             LookupError: there is no such download.
             ValueError: not a link.
-            DownloadError: another process is running it.
+            DownloadElsewhere: another process is running it.
         """
-        entry = await self._catalog.entry(download_id)
-        if entry is None:
-            raise LookupError(f"no download {download_id}")
-        handle = self._roster.get(download_id)
-        here = handle is not None and not handle.ended
-        if not here and entry.operation.leased(self._clock.time()):
-            msg = f"{download_id} is running in another process with the link it has; pause it first"
-            raise DownloadError(msg, url=entry.view.url)
-        links = await asyncio.to_thread(self._links.get, download_id)
-        row, fresh = relinked(entry.row, links, url)
-        await asyncio.to_thread(self._links.put, download_id, fresh)
-        await self._store.put(row)
-        if handle is not None:
-            handle.relink(url)
+        await self._roster.relink(download_id, url)
         return await self.find(download_id)
 
     async def verify(self, path: Path, *, sha256: str | None = None) -> VerifyReport:

@@ -11,14 +11,14 @@ from typing import Final
 from recovery.journal import JsonValue
 from recovery.slots import Slots
 from recovery.states import State
-from resumable.errors import DownloadError
+from resumable.errors import DownloadElsewhere, DownloadError
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.handle import DownloadHandle
 from resumable.joined import JoinedHandle
 from resumable.linkstore import LinkStore
 from resumable.merging import Known
 from resumable.model import DownloadRequest, Result
-from resumable.request import id_of, key_of, links_of, require_same_file, stored_request
+from resumable.request import id_of, key_of, links_of, relinked, require_same_file, stored_request
 from resumable.rows import DownloadRow
 from resumable.run import Run, Shared
 from resumable.standing import Standing
@@ -50,6 +50,7 @@ class Roster:
         self._told = told
         self._looking = Slots(looking_at_once)
         self._handles: dict[str, DownloadHandle] = {}
+        self._stopped = False
 
     def start(
         self,
@@ -61,12 +62,16 @@ class Roster:
         filename: str | None = None,
         args: Mapping[str, JsonValue] | None = None,
     ) -> DownloadHandle:
-        """Return the handle of a download that runs from now on, or of the one that runs for this key already."""
+        """Return the handle of a download that runs from now on, or of the one that runs for this key already; one that
+        was paused here goes on.
+        """
+        self._require_open()
         key = key or key_of(request)
         download_id = id_of(key)
         live = self._handles.get(download_id)
         if live is not None and not live.ended:
             require_same_file(stored_request(live.request), request, live.download_id)
+            live.take_up()
             if request.sha256 is None or request.sha256 == live.request.sha256:
                 return live
             return JoinedHandle(live, request.sha256)
@@ -96,7 +101,8 @@ class Roster:
     # -- for its handles -----------------------------------------------------------------------------------------------
 
     def again(self, handle: DownloadHandle, run: Run) -> Run:
-        """Return a new run of the same download, for its handle."""
+        """Return a new run of the same download, for its handle; raises RuntimeError once the manager is closed."""
+        self._require_open()
         self._handles[handle.download_id] = handle
         return Run(
             self._shared,
@@ -220,11 +226,33 @@ class Roster:
         """Return the handle of a download that runs, waits or is paused here; None for any other."""
         return self._handles.get(download_id)
 
+    async def relink(self, download_id: str, url: str) -> None:
+        """Give a download a fresh link; see ``DownloadManager.relink``."""
+        entry = await self._shared.catalog.entry(download_id)
+        if entry is None:
+            raise LookupError(f"no download {download_id}")
+        handle = self._handles.get(download_id)
+        here = handle is not None and not handle.ended
+        if not here and entry.operation.leased(self._shared.clock.time()):
+            msg = f"{download_id} is running in another process with the link it has; pause it first"
+            raise DownloadElsewhere(download_id, entry.view.url, msg)
+        links = await asyncio.to_thread(self._links.get, download_id)
+        row, fresh = relinked(entry.row, links, url)
+        await asyncio.to_thread(self._links.put, download_id, fresh)
+        await self._shared.store.put(row)
+        if handle is not None:
+            handle.relink(url)
+
     def newest(self, view: DownloadView) -> DownloadView:
         """Return the view of a download as this process has it, if it runs here; else ``view``."""
         handle = self._handles.get(view.download_id)
         return handle.view if handle is not None and not handle.done else view
 
+    def _require_open(self) -> None:
+        if self._stopped:
+            raise RuntimeError("this DownloadManager is closed; the next one can go on with the download")
+
     async def stop(self) -> None:
-        """Stop all of them as at the end of the program."""
+        """Stop all of them as at the end of the program; none is begun any more."""
+        self._stopped = True
         await asyncio.gather(*(handle.stop() for handle in list(self._handles.values())))

@@ -148,8 +148,8 @@ BAD_URLS = [
     ("localhost:8080/x", "no http:// or https://"),
     ("https://", "names no server"),
     ("http:///x", "names no server"),
-    ("http://h:99999/x", "Port"),
-    ("http://[::1/x", "Invalid IPv6"),
+    ("http://h:99999/x", "its port is no number"),
+    ("http://[::1/x", "no IPv6 address"),
     ("http://h/a b", "space or a control character"),
     ("http://h/a\nHost: x", "space or a control character"),
 ]
@@ -163,10 +163,19 @@ def test_what_cannot_be_downloaded_is_refused_in_plain_words(url: str, words: st
 
 
 def test_a_refused_link_does_not_show_its_secrets() -> None:
-    """User info and query values may be keys, and errors end up in logs."""
+    """User info and query values may be keys; errors end up in logs, and their causes in tracebacks."""
     with pytest.raises(ValueError, match="not supported") as caught:
         parse_url("sftp://user:hunter2@example.org/x?sig=hunter2")
     assert "hunter2" not in str(caught.value)
+    for url in (
+        "http://user:hunter2/word@h/f",
+        "https://tok:hunter2?x@h/f",
+        "https://h:hunter2/f",
+        "http://[hunter2/f",
+    ):
+        with pytest.raises(ValueError, match="not a link") as caught:
+            parse_url(url)
+        assert ("hunter2" in str(caught.value), caught.value.__cause__) == (False, None)
 
 
 @pytest.mark.parametrize("text", [HEX, HEX.upper(), f"sha256:{HEX}", f"SHA-256={HEX}", f" {HEX}\n"])

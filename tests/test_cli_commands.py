@@ -168,12 +168,13 @@ def test_a_fault_of_ours_is_one_line_and_code_1(tmp_path: Path) -> None:
     assert "Traceback" not in ran.err
 
     def burst() -> Ending:
-        raise ZeroDivisionError("oops")
+        raise ZeroDivisionError("oops at https://h/?sig=hunter2")
 
     ran = Ran(["get", A, "-vv"], FakeManager(endings={A: burst}), tmp_path)
     assert ran.code == 1
-    assert "a fault of this program (ZeroDivisionError: oops)" in ran.err
+    assert "a fault of this program (ZeroDivisionError: oops at https://h/?sig=***)" in ran.err
     assert "Traceback" in ran.err
+    assert "hunter2" not in ran.err
 
 
 def test_cancelled_elsewhere_is_unfinished_but_no_failure(tmp_path: Path) -> None:

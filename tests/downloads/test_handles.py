@@ -175,6 +175,27 @@ async def test_a_paused_download_can_be_cancelled(rig: Rig, origin: Origin) -> N
     assert row(rig.state, "SELECT state FROM operations") == ("cancelled",)
 
 
+@pytest.mark.parametrize("how", ["start", "start with a digest", "recover", "retry"])
+async def test_whoever_asks_again_for_what_is_paused_here_gets_it(how: str, rig: Rig, origin: Origin) -> None:
+    """It goes on; awaiting it would else last for ever."""
+    origin.put("/f", content(2), SLOW)
+    async with rig.manager() as manager:
+        handle = manager.start(origin.url("/f"), rig.file())
+        await received(handle, MIB // 4)
+        await handle.pause()
+        assert await manager.recover() == [], "a person has paused it"
+        origin.behave("/f", Behaviour())
+        if how.startswith("start"):
+            again = manager.start(origin.url("/f"), rig.file(), sha256=content(2).sha256() if "digest" in how else None)
+        elif how == "recover":
+            (again,) = await manager.recover([handle.download_id])
+        else:
+            await manager.retry(handle.download_id)
+            again = handle
+        results = await asyncio.wait_for(asyncio.gather(again, handle), 10)
+    assert [result.size for result in results] == [content(2).size] * 2
+
+
 async def test_a_cancelled_download_can_be_resumed(rig: Rig, origin: Origin) -> None:
     """The button is there, so it works."""
     origin.put("/f", content(), SLOW)

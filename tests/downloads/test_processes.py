@@ -27,6 +27,7 @@ from resumable import (
     FailedElsewhere,
     NeedsLink,
 )
+from resumable_ui.exitcodes import UNFINISHED, exit_code
 from tests.command import environment, finish, start
 from tests.managing import MIB, PATIENT, SLOW, Rig, content, in_state, only, received, row, until, whole
 from tests.origin import Behaviour, Origin
@@ -285,6 +286,35 @@ async def test_a_queued_download_that_is_paused_elsewhere_stays_so(rig: Rig, ori
         with pytest.raises(DownloadPaused):
             await queued
     assert origin.seen("/f") == []
+
+
+async def test_a_download_that_runs_elsewhere_is_not_relinked(rig: Rig, origin: Origin) -> None:
+    """Its process has the link it has: it is said what to do, and it is not the network's fault (exit code 7)."""
+    origin.put("/f", content(), SLOW)
+    async with rig.manager() as owner, rig.manager(on_event=None) as other:
+        handle = owner.start(origin.url("/f"), rig.file())
+        await received(handle, 1)
+        with pytest.raises(DownloadElsewhere, match=r"running in another process.*pause it first") as caught:
+            await other.relink(handle.download_id, origin.url("/new"))
+        assert (caught.value.download_id, exit_code(caught.value)) == (handle.download_id, UNFINISHED)
+        await handle.cancel()
+
+
+async def test_of_several_all_go_on_or_none(rig: Rig, origin: Origin) -> None:
+    """The link of one is lost: the others are not started behind the back of whoever asked for all of them."""
+    origin.put("/f", content(), SLOW)
+    async with rig.manager() as manager:
+        handles = [manager.start(origin.url("/f?k=1"), rig.file(name)) for name in "abc"]
+        for handle in handles:
+            await received(handle, 1)
+    ids = [handle.download_id for handle in handles]
+    (rig.folder / "state.db.links" / f"{ids[1]}.json").unlink()
+    origin.clear()
+    async with rig.manager() as manager:
+        with pytest.raises(NeedsLink, match=ids[1]):
+            await manager.recover(ids)
+        assert [manager.handle(name) for name in ids] == [None, None, None]
+        assert len(await manager.recover([ids[0], ids[2]])) == 2
 
 
 # -- steering from elsewhere -------------------------------------------------------------------------------------------

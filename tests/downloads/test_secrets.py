@@ -6,12 +6,13 @@ import logging
 import os
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from recovery.states import State
 from resumable import DownloadError, EventName
-from tests.managing import MIB, Rig, content, in_state, only
+from tests.managing import MIB, Rig, content, in_state, only, received
 from tests.origin import Behaviour, Origin
 
 CANARY = "c4n4ry"
@@ -54,6 +55,30 @@ async def test_a_secret_is_nowhere_but_where_it_is_kept(
 def is_ours(record: logging.LogRecord) -> bool:
     """Whether a log record is of this project; what asyncio's debug mode prints is not."""
     return record.name.partition(".")[0] in {"resumable", "recovery", "resumable_ui"}
+
+
+async def test_what_has_ended_for_good_leaves_no_secret(rig: Rig, origin: Origin) -> None:
+    """Cancelled while it ran, cancelled while it was paused, complete, found, and pruned after a failure."""
+    secret: dict[str, Any] = {"headers": {"Authorization": f"Bearer {CANARY}"}}
+    origin.put("/slow", content(), Behaviour(rate=MIB))
+    origin.put("/gone", content(), Behaviour(status=404))
+    origin.put("/f", content(1))
+    kept = rig.folder / "state.db.links"
+    async with rig.manager() as manager:
+        running, paused = (manager.start(origin.url(f"/slow?sig={CANARY}"), rig.file(n), **secret) for n in "ab")
+        for handle in (running, paused):
+            await received(handle, 1)
+        assert len(list(kept.iterdir())) == 2
+        await running.cancel(delete_part=True)
+        await paused.pause()
+        await paused.cancel()
+        for _ in range(2):
+            await manager.start(origin.url(f"/f?sig={CANARY}"), rig.file("c"), **secret)
+        with pytest.raises(DownloadError):
+            await manager.start(origin.url(f"/gone?sig={CANARY}"), rig.file("d"), **secret)
+        assert len(list(kept.iterdir())) == 1, "what failed can be tried again"
+        assert await manager.prune(older_than_s=-1) == 4
+        assert list(kept.iterdir()) == []
 
 
 async def test_a_resume_is_not_taken_for_speed(rig: Rig, origin: Origin) -> None:

@@ -314,3 +314,28 @@ def test_the_default_state_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert DownloadManager()._path == tmp_path / "resumable" / "state.db"
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     assert DownloadManager()._path == Path(os.path.expanduser("~/.local/state/resumable/state.db"))
+
+
+async def test_a_manager_that_is_not_open_says_so(rig: Rig, origin: Origin) -> None:
+    """Before it is opened, after it was closed, and while it closes: in words, and nothing is begun."""
+    origin.put("/f", content(1))
+    manager = rig.manager()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"DownloadManager is not open .*async with"):
+            manager.start(origin.url("/f"), rig.file())
+        with pytest.raises(RuntimeError, match="not open"):
+            await manager.downloads()
+        with pytest.raises(RuntimeError, match="not open"):
+            assert manager.health
+        async with manager:
+            handle = manager.start(origin.url("/f"), rig.file())
+            await handle
+    handle.view  # noqa: B018 - what is known stays known
+    async with manager:
+        failed = manager.start(origin.url("/gone"), rig.file("gone"))
+        with pytest.raises(StatusError):
+            await failed
+    with pytest.raises(RuntimeError, match="closed"):
+        failed.retry_now()
+    with pytest.raises(RuntimeError, match="closed"):
+        await failed.resume()

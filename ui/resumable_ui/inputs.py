@@ -44,9 +44,10 @@ def parse_url(text: str) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        msg = f"not a link: {_shown(url)} ({error})"
-        raise ValueError(msg) from None
+    except ValueError:
+        what = "its port is no number up to 65535, or its brackets hold no IPv6 address"
+        msg = f"not a link: {_shown(url)} ({what}; a password's '/', '?' and '#' are to be percent-encoded)"
+        raise ValueError(msg) from None  # the error's own words quote the link
     if parts.scheme.lower() not in {"http", "https"}:
         what = f"{parts.scheme}:// is not supported" if parts.scheme and "://" in url else "no http:// or https://"
         msg = f"not a link that can be downloaded: {_shown(url)} ({what})"

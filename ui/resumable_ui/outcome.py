@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from resumable.errors import DownloadCancelled, DownloadPaused
 from resumable.events import DownloadView, ErrorView, EventName
 from resumable.model import Result
+from resumable.redact import redact_text
 from resumable_ui.exitcodes import exit_code
 
 
@@ -43,6 +44,6 @@ class Outcome:
         return ErrorView(
             code=str(getattr(self.error, "code", "unexpected")),
             category="unknown" if verdict is None else str(verdict.category),
-            message=str(self.error) or type(self.error).__name__,
+            message=redact_text(str(self.error)) or type(self.error).__name__,
             retryable=self.event is not EventName.FAILED,
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from recovery.events import HealthEvent
 from resumable.errors import DownloadError
 from resumable.events import DownloadEvent
-from resumable.redact import one_line
+from resumable.redact import one_line, redact_text
 from resumable_ui.arguments import Arguments, UsageError
 from resumable_ui.console import Console
 from resumable_ui.exitcodes import FAULT, MACHINE, USAGE, exit_code
@@ -44,12 +44,13 @@ def run_command(arguments: Arguments, console: Console, *, make_manager: MakeMan
         console.notes.line(f"resumable {arguments.command}: {one_line(_words(error))}")
         ended = Ended(USAGE if isinstance(error, (ValueError, LookupError)) else exit_code(error))
     except Exception as error:  # noqa: BLE001 - the process's edge: nobody is helped by a traceback they did not ask for
+        words = redact_text(str(error))
         console.notes.line(
-            f"resumable {arguments.command}: a fault of this program ({type(error).__name__}: {one_line(str(error))}); "
+            f"resumable {arguments.command}: a fault of this program ({type(error).__name__}: {words}); "
             "please report it with what -vv shows"
         )
         if arguments.verbose > 1:
-            console.notes.line(traceback.format_exc().rstrip())
+            console.notes.line("\n".join(map(redact_text, traceback.format_exc().rstrip().split("\n"))))
         ended = Ended(FAULT)
     if ended.stopped_by is None:
         console.close()
