@@ -13,7 +13,7 @@ from resumable.ports import Response
 from resumable.response import Accept, Changed, Decision, Expected, Ignored, Reject, interpret, request_headers
 from resumable.session import Adapters, Mode, Session
 from resumable.source import MAYBE_EXPIRED
-from resumable.validators import has_validator, weakened
+from resumable.validators import has_validator, parse_etag, weakened
 
 __all__ = ["Answers"]
 
@@ -61,7 +61,9 @@ class Answers:
             request = source.request(request_headers(expected), session.request.options)
             async with self._adapters.transport.fetch(request) as response:
                 hops = [hop.headers for hop in response.hops]
-                decision = self._confirmed(expected, interpret(expected, response.status, response.headers, hops))
+                decision = self._confirmed(
+                    expected, interpret(expected, response.status, response.headers, hops), response
+                )
                 if decision is None:
                     continue
                 if not isinstance(decision, Reject):
@@ -101,18 +103,22 @@ class Answers:
         session.doubtful = True
         session.mode = Mode.SINGLE
 
-    def _confirmed(self, expected: Expected, decision: Decision) -> Decision | None:
+    def _confirmed(self, expected: Expected, decision: Decision, response: Response) -> Decision | None:
         """Return what an answer means where a validator vouches for it or none has to; None: ask again."""
         session, known = self._session, expected.representation
         if not isinstance(decision, Accept | Ignored) or known is None or not has_validator(known):
             return decision
         if decision.confirmed:
             session.unconfirmed = 0
+            tag = parse_etag(response.headers.get("etag", ""))
+            if known.etag is not None and (tag is None or not tag.strong_equal(known.etag)):
+                session.tag_was_missing = True
             return decision
-        if session.doubtful or (session.mode is Mode.SEQUENTIAL and session.expected_digest is not None):
-            return decision  # asked before the doubt; or read in one piece, and a digest will tell
+        promised = session.request.sha256 is not None
+        if promised and (session.doubtful or session.mode is Mode.SEQUENTIAL):
+            return decision  # the digest will tell
         session.unconfirmed += 1
-        if session.unconfirmed < MOST_UNCONFIRMED:
+        if session.unconfirmed < MOST_UNCONFIRMED and not session.doubtful:
             return None
         session.unconfirmed = 0
         return Changed("its answers no longer say which version they are of", None, certain=False)

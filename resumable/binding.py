@@ -275,7 +275,7 @@ class Binding:
             await session.part.truncate(0)
         session.pending_restart = None
         session.restarted = reason
-        session.compared = False
+        session.compared = session.tag_was_missing = False
         # An origin that changes under our hands is read in one piece: several ranges could be of several versions.
         session.mode = Mode.SINGLE if session.mode is not Mode.SEQUENTIAL else Mode.SEQUENTIAL
         self._adapters.notify(EventName.RESTARTED, reason)

@@ -18,7 +18,6 @@ from resumable.ledger import Ledger
 from resumable.model import Checkpoint, Finished
 from resumable.session import Adapters, Mode, Session
 from resumable.settling import until_done
-from resumable.validators import proof
 
 __all__ = ["Completion", "Published"]
 
@@ -123,13 +122,13 @@ class Completion:
     def _worth_reading_again(self) -> bool:
         """Whether the way is to blame, rather than whoever stated the digest.
 
-        TLS protects the way; then only an origin that contradicts its own digest can have sent something else. Where
-        there is a mirror it is asked instead.
+        TLS protects the way; then only an origin that contradicts its own digest, or whose validators are in doubt, can
+        have sent something else. Where there is a mirror it is asked instead.
         """
         session = self._session
         source = session.source
         plain = (source.resolved or source.url).lower().startswith("http://")
-        return len(session.sources) == 1 and (plain or session.request.sha256 is None)
+        return len(session.sources) == 1 and (plain or session.doubtful or session.request.sha256 is None)
 
     async def _take_back(self, ledger: Ledger, indexes: Sequence[int]) -> None:
         session = self._session
@@ -174,7 +173,6 @@ class Completion:
         if representation is None or dest is None:
             raise RuntimeError("only a complete download is published")
         path = await session.open_part.publish(dest, replace=session.request.filename is not None)
-        proved = "digest" if session.expected_digest is not None else proof(representation, compared=session.compared)
         finished = Finished(
             path=path,
             size=ledger.grid.complete_length,
@@ -182,10 +180,10 @@ class Completion:
             representation=representation,
             chunk_size=ledger.grid.chunk_size,
             digests=b"".join(ledger.digests[index] for index in range(ledger.grid.count)),
-            verified_by=proved,
+            verified_by=session.proof,
             bytes_received=session.received,
             links=session.links,
         )
         await self._adapters.store.finish(session.download_id, session.generation, finished)
         await session.close()
-        return Published(path, finished.size, digest, proved)
+        return Published(path, finished.size, digest, session.proof)

@@ -7,15 +7,18 @@ typed facts. The same ``Engine`` is used for all attempts in one process, so tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from resumable.binding import Binding
 from resumable.completion import Completion, Published
 from resumable.crew import Crew
-from resumable.errors import DigestMismatch, OriginError, RepresentationChanged
+from resumable.errors import DigestMismatch, OriginError, RepresentationChanged, StatusError
 from resumable.events import EventName
 from resumable.session import Adapters, Session
 
 __all__ = ["Engine", "Published"]
+
+_GONE: Final = frozenset({404, 410})
 
 
 class Engine:
@@ -84,19 +87,26 @@ class Engine:
                     session.source.unfit = True
                 else:
                     first = first or error
-                if not self._turn_to_next(error):
+                if not await self._turn_to_next(error):
                     raise (first or error) from (None if first in {None, error} else error)
         assert first is not None, "every source but the bound one was unfit"
         raise first
 
-    def _turn_to_next(self, error: Exception) -> bool:
-        """Turn to the next source; False where there is none, or where nothing would prove it equal to this one."""
+    async def _turn_to_next(self, error: Exception) -> bool:
+        """Turn to the next source; False where there is none, or where nothing would prove it equal to this one.
+
+        Where this one no longer has the file, what came from it is given up instead: it will never be completed.
+        """
         session = self.session
         count = len(session.sources)
         following = [(session.source_index + step) % count for step in range(1, count)]
         fit = [index for index in following if not session.sources[index].unfit]
-        if not fit or (session.durable and session.expected_digest is None):
+        if not fit:
             return False
+        if session.durable and session.expected_digest is None:
+            if not isinstance(error, StatusError) or error.status not in _GONE:
+                return False
+            await self._binding.restart(f"{error}, and nothing proves that another source has the same file")
         self._binding.turn_to(fit[0])
         self._adapters.notify(EventName.WARNING, f"{error}; going on with {session.source.shown}")
         return True

@@ -166,7 +166,7 @@ class Fetcher:
                     await self._nothing_beyond(body, decision)
                 case Ignored():
                     await self._go_sequential(response, extent)
-                case Changed(certain=False, reason=reason) if session.expected_digest is not None:
+                case Changed(certain=False, reason=reason) if session.request.sha256 is not None:
                     answers.doubt()
                     message = f"{reason}: comparing bytes instead, and the SHA-256 in the end"
                     self._work.adapters.notify(EventName.WARNING, message)

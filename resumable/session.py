@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,7 @@ from resumable.ledger import Ledger
 from resumable.model import Checkpoint, DownloadRequest
 from resumable.ports import CheckpointStore, Clock, Digester, FinishedFile, PartFile, Readable, Transport
 from resumable.source import Source
-from resumable.validators import Representation, elsewhere
+from resumable.validators import Proof, Representation, elsewhere, proof
 
 
 class Audited(Protocol):
@@ -124,6 +124,8 @@ class Session:
     """Answers in a row that no validator confirmed, though one is known."""
     compared: bool = False
     """Whether kept bytes were proved by comparing them with fetched ones."""
+    tag_was_missing: bool = False
+    """Whether an answer was confirmed by its date alone, though a tag is known."""
     range_faults: int = 0
     repairs: int = 0
     former_reading: Mapping[int, bytes] | None = None
@@ -212,6 +214,14 @@ class Session:
         if known is not None and known.sha256 is not None:
             return known.sha256, known.sha256_source or "the origin"
         return None
+
+    @property
+    def proof(self) -> Proof:
+        """What proves the content, and no more than that."""
+        if self.expected_digest is not None:
+            return "digest"
+        known = self.representation or Representation()
+        return proof(replace(known, etag=None) if self.tag_was_missing else known, compared=self.compared)
 
     async def close(self) -> None:
         """Release the part file and what reads it; everything stays on disk."""

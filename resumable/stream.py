@@ -16,6 +16,7 @@ from resumable.errors import Interrupted
 from resumable.ledger import Ledger, OpenChunk
 from resumable.plan import ChunkState, Extent
 from resumable.ports import PartFile, Response
+from resumable.redact import redact_url
 from resumable.settling import until_done
 
 _POOL: Final = Buffers()
@@ -84,7 +85,7 @@ class ExtentStream:
                 for buffer in self._buffers:
                     _POOL.give_back(buffer)
         if extent.cursor < self.stop:
-            raise Interrupted(extent.cursor - began, self.stop - began)
+            raise Interrupted(extent.cursor - began, self.stop - began, url=redact_url(response.url))
 
     def nudge(self) -> asyncio.Task[None] | None:
         """Begin writing what has come, however little, and return the write under way, if there is one.
@@ -206,6 +207,8 @@ class SequentialStream(ExtentStream):
         self.last_kept = self._ledger.plan.last_done()
         if self.last_kept >= 0:
             self._ledger.hold()
+        else:
+            self._ledger.proved_all()
 
     def _is_new(self, offset: int) -> bool:
         return self._ledger.plan.state(self._ledger.grid.index(offset)) != ChunkState.DONE

@@ -11,6 +11,7 @@ import pytest
 
 from resumable.errors import DiskFull, RepresentationChanged, StatusError
 from resumable.events import EventName
+from resumable.identity import link_of
 from resumable.model import Checkpoint
 from resumable.ports import Fetch
 from resumable.session import Mode
@@ -319,4 +320,32 @@ async def test_a_bad_source_leaves_no_identity_for_the_mirror() -> None:
     rig = Rig(transport, connections=1, mirrors=(MIRROR,), sha256=SHA)
     await rig.attempt()
     assert rig.published == CONTENT
+    assert EventName.RESTARTED not in rig.names()
+
+
+async def test_a_source_that_no_longer_has_the_file_is_left_for_another_one() -> None:
+    """Without a digest nothing proves the two equal: what came from the first is given up, and it is said."""
+    rig, transport = await from_the_mirror(None)
+    transport.down = False
+    transport.script.append(Reply(status=410))
+    published = await rig.attempt()
+    assert (rig.published, published.verified_by) == (CONTENT, "etag")
+    assert transport.asked == ["mirror", "primary"]
+    assert "410, and nothing proves" in rig.messages(EventName.RESTARTED)[0]
+
+
+async def test_another_link_while_it_runs() -> None:
+    """To another server, in the same process: its tag means nothing for what is kept, and nothing is given up."""
+    transport = ScriptedTransport(CONTENT, script=[Reply(), Reply(cut_after=10 * CHUNK), *[Reply(status=503)] * 4])
+    rig = Rig(transport)
+    with pytest.raises(StatusError):
+        await rig.attempt()
+    kept = rig.session.durable
+    transport.script.clear()
+    transport.etag = '"mirror"'
+    rig.session.relink(MIRROR, link_of(MIRROR))
+    published = await rig.run(StatusError)
+    assert (rig.published, published.verified_by) == (CONTENT, "overlap")
+    assert kept
+    assert rig.session.received <= len(CONTENT) + 6 * 64 * 1024
     assert EventName.RESTARTED not in rig.names()

@@ -234,3 +234,12 @@ async def test_bodies_that_end_at_once_are_failures(
         await fetched(rig, origin, policy=QUICKLY_OVER, options=Options(connections=1))
     assert caught.value.code == "interrupted"
     assert len(origin.seen("/f")) <= 12
+
+
+async def test_what_the_date_alone_has_confirmed_is_not_put_down_to_the_tag(rig: Rig, origin: Origin) -> None:
+    """Later answers leave the tag out and repeat the date: they are the same version by the date, which is named."""
+    origin.put("/f", A, Behaviour(headers={**DATED, "ETag": None}), script=[Behaviour(headers=DATED)])
+    result = await fetched(rig, origin)
+    assert result.path.read_bytes() == A
+    assert result.verified_by == "last-modified"
+    assert result.bytes_received == len(A)
