@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,10 +19,10 @@ from celery import Celery
 
 from recovery import run as run_module
 from recovery.celery.decorator import body_of
-from recovery.celery.endings import How, TaskCall
+from recovery.celery.endings import Ending, How, TaskCall
 from recovery.celery.runtime import JournalRuntime
 from recovery.celery.taskrun import TaskRun
-from recovery.loopthread import process_loop
+from recovery.loopthread import Visit, process_loop
 from recovery.policy import RetryPolicy
 from recovery.states import State
 from resumable.celery import DownloadFailed, download, resumable_task
@@ -167,6 +168,34 @@ def test_a_thread_that_was_paused_keeps_its_operation(tmp_path: Path, monkeypatc
     assert seen == [(State.RUNNING, True)]
     assert (ending.how, ending.value) == (How.DONE, "value")
     assert [row.state for row in rows(state, "task")] == [State.COMPLETE]
+
+
+def test_a_second_message_for_the_same_key_changes_nothing_of_the_first(tmp_path: Path) -> None:
+    """It is told that it is attached; the row still names the first message, which is the one to be sent again."""
+    state, begun, go = tmp_path / "state.db", threading.Event(), threading.Event()
+    one, two = (JournalRuntime(state, longest_wait_s=2.0, is_control=lambda _: False) for _ in range(2))
+
+    def start(runtime: JournalRuntime, task_id: str) -> Visit[Ending]:
+        async def body(run: TaskRun) -> str:
+            begun.set()
+            await asyncio.to_thread(go.wait, 20)
+            return run.call.task_id
+
+        call = TaskCall(name="ship", task_id=task_id, key="order 1", policy=RetryPolicy())
+        return runtime.start(TaskRun(call), body)
+
+    try:
+        first = start(one, "T1")
+        assert begun.wait(20)
+        assert start(two, "T2").result().how is How.ATTACHED
+        assert [row.args["id"] for row in rows(state, "task")] == ["T1"]
+        assert start(two, "T1").result().how is How.DUPLICATE, "a copy of the first"
+        go.set()
+        assert first.result().value == "T1"
+    finally:
+        go.set()
+        one.close()
+        two.close()
 
 
 async def _awaited() -> None:
