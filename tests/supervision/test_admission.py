@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from recovery.classify import Classifier
 from recovery.control import Attempt, Control
 from recovery.gate import Admit, GateSettings, Wait
 from recovery.hostgates import MemoryGates
@@ -20,7 +21,7 @@ from recovery.supervisor import (
 from recovery.taxonomy.network import CONNECTION
 from recovery.taxonomy.statuses import status_verdict
 from recovery.testing import FakeClock, MemoryJournal
-from recovery.verdict import Category
+from recovery.verdict import Category, Verdict
 from tests.supervising import (
     RESET,
     AnyJournal,
@@ -91,9 +92,12 @@ class OddEndError(BaseException):
     """Ends an attempt as control flow does."""
 
 
-def says_nothing(_: BaseException) -> str:
-    """Break where the supervisor wants an error described."""
-    raise RuntimeError("a broken describe")
+class Broken(Classifier):
+    """Breaks where the supervisor wants an error judged."""
+
+    def classify(self, exc: BaseException) -> Verdict:
+        """See ``Classifier.classify``."""
+        raise RuntimeError("a broken classifier") from exc
 
 
 @pytest.mark.parametrize("ending", ["control flow", "control flow, fenced", "a hook"])
@@ -101,9 +105,8 @@ async def test_a_probe_that_ends_in_another_way_is_given_back(clock: FakeClock, 
     """Control flow, or code of the user's that broke: nobody will report on that probe, and others need not wait."""
     journal, gates = MemoryJournal(clock=clock), MemoryGates(clock=clock, draw=lambda: 0.0)
     await gates.failed("example.org", "x", STORM)
-    supervisor = Supervisor(journal, clock=clock, draw=lambda: 0.0, gates=gates)
-    if ending == "a hook":
-        supervisor = Supervisor(journal, clock=clock, draw=lambda: 0.0, gates=gates, describe=says_nothing)
+    classifier = Broken() if ending == "a hook" else None
+    supervisor = Supervisor(journal, clock=clock, draw=lambda: 0.0, gates=gates, classifier=classifier)
 
     async def attempt(attempt: Attempt) -> None:
         assert (await gates.state("example.org")).probe_owner is not None
