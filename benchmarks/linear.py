@@ -27,8 +27,7 @@ from resumable.ports import Digester, Fetch, Hop, Response
 from resumable.ranges import Span
 from resumable.session import Adapters, Session
 from resumable.source import Source
-from resumable.testing import ScriptedTransport
-from resumable.testing_checkpoints import MemoryCheckpoints
+from resumable.testing import MemoryCheckpoints, ScriptedTransport
 
 QUESTION = "Does the engine's own cost grow linearly with bytes and with downloads?"
 GIB = 1 << 30

@@ -227,7 +227,8 @@ class DownloadManager:
 
     def handle(self, download_id: str) -> DownloadHandle | None:
         """Return the handle of a download that runs, waits or is paused in this process; None for any other."""
-        return self._roster.get(download_id)
+        roster: Roster | None = self.__dict__.get("_roster")  # nothing runs in a manager that is not open
+        return None if roster is None else roster.get(download_id)
 
     # -- across processes -------------------------------------------------------------------------------------------
 

@@ -6,6 +6,9 @@
     transport = ScriptedTransport(content, script=script)
 
 The first request gets 1,000 bytes and a broken connection, the second a 503, every later one what it asks for.
+
+``MemoryFolder`` is a disk, ``MemoryPartFile`` and ``MemoryFinishedFile`` are what stands there, ``MemoryCheckpoints``
+is a store of one download: the engine's other ports, for tests of it and of adapters that are not ours.
 """
 
 from __future__ import annotations
@@ -21,6 +24,17 @@ from typing import Final
 from resumable.errors import Interrupted, Stalled
 from resumable.ports import Fetch, Hop, Response
 from resumable.redact import redact_url
+from resumable.testing_checkpoints import MemoryCheckpoints
+from resumable.testing_partfile import MemoryFinishedFile, MemoryFolder, MemoryPartFile
+
+__all__ = [
+    "MemoryCheckpoints",
+    "MemoryFinishedFile",
+    "MemoryFolder",
+    "MemoryPartFile",
+    "Reply",
+    "ScriptedTransport",
+]
 
 _RANGE: Final = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 

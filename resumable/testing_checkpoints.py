@@ -1,4 +1,4 @@
-"""A checkpoint store in memory, for tests: fenced like the real one."""
+"""A checkpoint store in memory, for tests, fenced like the real one; public as ``resumable.testing``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from resumable.errors import LeaseLost
 from resumable.model import Checkpoint, Finished, Saved
 from resumable.validators import Representation
+
+__all__ = ["MemoryCheckpoints"]
 
 
 class MemoryCheckpoints:

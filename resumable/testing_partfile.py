@@ -1,4 +1,4 @@
-"""A part file without a disk, for tests of what uses one. To be merged into ``resumable.testing``.
+"""A part file without a disk, for tests of what uses one; public as ``resumable.testing``.
 
 It keeps the contract of ``DiskPartFile`` (the same suite runs over both), but knows neither threads nor power cuts.
 """

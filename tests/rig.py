@@ -20,9 +20,7 @@ from resumable.model import DownloadRequest, Options
 from resumable.ports import PartFile
 from resumable.session import Adapters, Session, WholeDigest
 from resumable.source import Source
-from resumable.testing import Reply, ScriptedTransport
-from resumable.testing_checkpoints import MemoryCheckpoints
-from resumable.testing_partfile import MemoryFolder, MemoryPartFile
+from resumable.testing import MemoryCheckpoints, MemoryFolder, MemoryPartFile, Reply, ScriptedTransport
 
 KIB = 1 << 10
 CHUNK = 64 * KIB

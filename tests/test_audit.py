@@ -19,7 +19,7 @@ from resumable.errors import DeviceError
 from resumable.model import Checkpoint
 from resumable.partfile import DiskPartFile
 from resumable.ports import Digester, PartFile
-from resumable.testing_partfile import MemoryFolder, MemoryPartFile
+from resumable.testing import MemoryFolder, MemoryPartFile
 
 CHUNK = 100
 LENGTH = 950

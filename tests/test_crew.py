@@ -27,8 +27,7 @@ from resumable.errors import (
 from resumable.events import EventName
 from resumable.ports import Digester, Fetch, Response
 from resumable.session import Mode
-from resumable.testing import Reply, ScriptedTransport
-from resumable.testing_partfile import MemoryPartFile
+from resumable.testing import MemoryPartFile, Reply, ScriptedTransport
 from tests.rig import CHUNK, CONTENT, OTHER, Rig, half_done
 
 TUESDAY = "Tue, 07 Nov 2023 08:49:37 GMT"

@@ -22,8 +22,7 @@ from resumable.errors import (
 from resumable.events import EventName
 from resumable.ports import Hop, PartFile
 from resumable.session import Mode
-from resumable.testing import Reply, ScriptedTransport
-from resumable.testing_partfile import MemoryPartFile
+from resumable.testing import MemoryPartFile, Reply, ScriptedTransport
 from tests.rig import CHUNK, CONTENT, KIB, OTHER, Damage, Rig
 
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from resumable.model import Checkpoint, Saved
-from resumable.testing import Reply, ScriptedTransport
-from resumable.testing_partfile import MemoryFolder, MemoryPartFile
+from resumable.testing import MemoryFolder, MemoryPartFile, Reply, ScriptedTransport
 from tests.rig import CHUNK, CONTENT, Rig
 
 SIZE = 6 * CHUNK + 77

@@ -16,7 +16,7 @@ from resumable.errors import DestinationError, DeviceError
 from resumable.hashing import FollowBehind, sha256_of
 from resumable.partfile import DiskPartFile
 from resumable.ports import Digester
-from resumable.testing_partfile import MemoryFolder, MemoryPartFile
+from resumable.testing import MemoryFolder, MemoryPartFile
 
 STEP = 16
 CONTENT = bytes(range(250)) * 4

@@ -13,8 +13,7 @@ from resumable import lengthless
 from resumable.errors import DiskFull, Interrupted
 from resumable.lengthless import Spooled, framed, spool
 from resumable.lookahead import Lookahead
-from resumable.testing import Reply, ScriptedTransport
-from resumable.testing_partfile import MemoryFolder, MemoryPartFile
+from resumable.testing import MemoryFolder, MemoryPartFile, Reply, ScriptedTransport
 from tests.fetching import ask
 from tests.rig import CONTENT
 

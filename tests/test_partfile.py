@@ -11,7 +11,7 @@ import pytest
 
 from resumable.errors import DestinationError, DiskFull, PartFileBusy
 from resumable.partfile import DiskPartFile
-from resumable.testing_partfile import MemoryFolder, MemoryPartFile
+from resumable.testing import MemoryFolder, MemoryPartFile
 
 Part = DiskPartFile | MemoryPartFile
 

@@ -16,8 +16,7 @@ from resumable.ledger import Ledger
 from resumable.plan import ChunkGrid, Extent
 from resumable.ports import Digester
 from resumable.stream import ContentDiffersError, ExtentStream, SequentialStream
-from resumable.testing import Reply, ScriptedTransport
-from resumable.testing_partfile import MemoryFolder, MemoryPartFile
+from resumable.testing import MemoryFolder, MemoryPartFile, Reply, ScriptedTransport
 from tests.fetching import ask
 from tests.rig import CONTENT
 
