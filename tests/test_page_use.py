@@ -436,7 +436,8 @@ async def test_200_downloads_draw_what_is_seen(page: Page) -> None:
     await show(page, snapshot(many))
     await page.evaluate("""() => {
       const now = Date.now();
-      Date.now = () => now;  // this machine may be slow
+      Date.now = () => now;  // this machine may be slow: less than a second passes for the page
+      window.setTimeout = () => 0;
       window.drawn = new Map();
       const plain = customElements.get("download-progress").prototype;
       const draw = plain.draw;
@@ -473,6 +474,31 @@ async def test_a_row_that_did_not_change_is_not_drawn(page: Page) -> None:
     }""")
     await push(page, 2, record("a", bytes_done=9 * MB, rev=2))
     assert set(await page.evaluate("touched")) == {"a"}
+
+
+FIGURES = """[...document.querySelector("download-list").shadowRoot.querySelector("project-card").shadowRoot
+  .querySelectorAll("download-progress")].map((row) => row.figures.textContent)"""
+
+
+async def test_a_speed_that_is_over_is_not_shown(page: Page) -> None:
+    """A standstill shows at once; another speed within a second, with no news after it."""
+    fast = record("a", bytes_done=50 * MB, speed=5.0 * MB, eta=10)
+    await show(page, snapshot([fast]))
+    await push(page, 2, fast | {"speed": 2.0 * MB, "eta": 25, "rev": 2})
+    await comes_true(page, f"{FIGURES}[0].includes('2.0 MB/s')")
+    await push(page, 3, fast | {"speed": 0.0, "eta": None, "rev": 3})
+    (shown,) = await page.evaluate(FIGURES)
+    assert "time left unknown" in shown
+    assert "2.0 MB/s" not in shown
+
+
+async def test_a_row_out_of_sight_keeps_its_last_news(page: Page) -> None:
+    """Its text is there for a screen reader: drawn less often, never left at what is over."""
+    many = [record(f"d{n:03}", created_at=1000.0 - n, bytes_done=1) for n in range(120)]
+    await show(page, snapshot(many))
+    await push(page, 2, many[-1] | {"bytes_done": 50 * MB, "rev": 2})
+    await push(page, 3, record("d119", "complete", created_at=881.0, bytes_done=100 * MB, rev=3))
+    await comes_true(page, f"{FIGURES}.at(-1) === '100 MB'")
 
 
 async def test_the_title_and_the_token(browser: Browser) -> None:

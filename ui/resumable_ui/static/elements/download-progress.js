@@ -38,6 +38,8 @@ export class DownloadProgress extends StoreElement {
   #pending = null;
   #unseen = false;
   #drawnAt = 0;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #later;
   /** @type {DownloadDetails|null} */
   #details = null;
 
@@ -94,6 +96,13 @@ export class DownloadProgress extends StoreElement {
     this.setAttribute("download-id", id);
   }
 
+  /** @override */
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    clearTimeout(this.#later);
+    this.#later = undefined;
+  }
+
   /** @returns {Download|undefined} */
   get download() {
     return this.store?.downloads.get(this.downloadId);
@@ -102,10 +111,21 @@ export class DownloadProgress extends StoreElement {
   /** @override */
   start() {
     this.watch(`download:${this.downloadId}`, () => {
-      if (!this.#unseen || Date.now() - this.#drawnAt >= UNSEEN_MS) this.draw();
+      const waitMs = this.#unseen ? this.#drawnAt + UNSEEN_MS - Date.now() : 0;
+      if (waitMs <= 0) this.draw();
+      else this.#drawIn(waitMs);
     });
     this.watch("status", () => this.draw());
     this.draw();
+  }
+
+  /** What was put off is drawn even if nothing more comes: the last news are the ones that stay. @param {number} ms */
+  #drawIn(ms) {
+    if (!this.isConnected) return;
+    this.#later ??= setTimeout(() => {
+      this.#later = undefined;
+      this.draw();
+    }, ms);
   }
 
   draw() {
@@ -130,9 +150,11 @@ export class DownloadProgress extends StoreElement {
   /** @param {Download} download */
   #steadyRate(download) {
     const now = Date.now();
-    if (now - this.#rate.at >= RATE_MS || this.#rate.speed === 0) {
-      this.#rate = { speed: download.speed, eta: download.eta, at: now };
-    }
+    const { speed, eta } = download;
+    const waitMs = this.#rate.at + RATE_MS - now;
+    // A standstill is shown at once: a speed that is over must not stand beside it.
+    if (waitMs <= 0 || this.#rate.speed === 0 || speed === 0 || eta === null) this.#rate = { speed, eta, at: now };
+    else if (speed !== this.#rate.speed || eta !== this.#rate.eta) this.#drawIn(waitMs);
     return this.#rate;
   }
 
