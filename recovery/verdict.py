@@ -143,6 +143,7 @@ class Verdict:
             "limit": self.limit,
             "condition": None if self.condition is None else self.condition.value,
             "user_actions": [action.value for action in self.user_actions],
+            "spared": self.spared,
         }
 
 

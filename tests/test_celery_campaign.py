@@ -102,8 +102,8 @@ def digest(path: Path) -> str:
 
 @pytest.mark.timeout(300 if LONG else 120)
 def test_fifty_waits_hold_no_slot(running_broker: Broker, tmp_path: Path) -> None:
-    """While all of them wait for a Retry-After of 60 s (short form: 8 s), other tasks run in every slot at once."""
-    waits_s, slots = (60, 4) if LONG else (8, 4)
+    """While all of them wait for a Retry-After of 60 s (short form: 15 s), other tasks run in every slot at once."""
+    waits_s, slots = (60, 4) if LONG else (15, 4)
     names = [f"f{number}" for number in range(50)]
     with Origin() as origin, worker(running_broker.url, tmp_path / "w", concurrency=slots) as running:
         for number, name in enumerate(names):

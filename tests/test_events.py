@@ -57,6 +57,7 @@ def test_a_full_operation_event_on_the_wire() -> None:
             "limit": None,
             "condition": "disk_space",
             "user_actions": ["free_space", "choose_folder", "retry_now", "cancel"],
+            "spared": False,
         },
         "error": "OSError: [Errno 28]",
         "ts": 1_700_000_000.0,
