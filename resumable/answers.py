@@ -91,7 +91,7 @@ class Answers:
     def changed(self, decision: Changed) -> RepresentationChanged:
         """Return the error that gives up what is kept; in doubt, the session takes no validator's word from now on."""
         if not decision.certain:
-            self._session.doubtful = True
+            self._begin_to_doubt()
         return RepresentationChanged(decision.reason, url=self._session.source.shown)
 
     def doubt(self) -> None:
@@ -100,8 +100,13 @@ class Answers:
         if session.representation is None:
             raise RuntimeError("nothing to doubt before the first answer")
         session.representation = session.source.representation = weakened(session.representation)
+        self._begin_to_doubt()
+
+    def _begin_to_doubt(self) -> None:
+        session = self._session
         session.doubtful = True
-        session.mode = Mode.SINGLE
+        if session.mode is Mode.PARALLEL:
+            session.mode = Mode.SINGLE
 
     def _confirmed(self, expected: Expected, decision: Decision, response: Response) -> Decision | None:
         """Return what an answer means where a validator vouches for it or none has to; None: ask again."""

@@ -167,9 +167,10 @@ class Fetcher:
                 case Ignored():
                     await self._go_sequential(response, extent)
                 case Changed(certain=False, reason=reason) if session.request.sha256 is not None:
+                    if not session.doubtful:
+                        message = f"{reason}: comparing bytes instead, and the SHA-256 in the end"
+                        self._work.adapters.notify(EventName.WARNING, message)
                     answers.doubt()
-                    message = f"{reason}: comparing bytes instead, and the SHA-256 in the end"
-                    self._work.adapters.notify(EventName.WARNING, message)
                 case Changed():
                     raise answers.changed(decision)
                 case NothingLeft() | Reject():
