@@ -120,7 +120,8 @@ class Roster:
         try:
             return await self._execute(run)
         finally:
-            if run.standing.view.state in _NOTHING_LEFT:
+            kept = run.remembered or (run.former is not None and bool(run.former.request.get("has_secrets")))
+            if kept and run.standing.view.state in _NOTHING_LEFT:
                 await asyncio.to_thread(self._links.drop, run.download_id)
 
     async def _execute(self, run: Run) -> Result:
@@ -130,6 +131,8 @@ class Roster:
             known = await self._shared.catalog.known(run.download_id, self._shared.supervisor.owner)
             if known.leased and known.row is not None:
                 require_same_file(known.row.request, run.request, run.download_id)
+            if known.leased and not self._shared.follow:
+                raise DownloadElsewhere(run.download_id, url=run.standing.view.url)
             run.take_up(known)
             run.standing.tell(EventName.QUEUED)
             if not known.complete:

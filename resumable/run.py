@@ -135,7 +135,9 @@ class Run:
         self.claimed_bytes = 0 if self.request.options.restart else known.claimed
         if known.row is not None and self.session.filename is None:
             self.session.filename = known.row.filename
-        self.standing.take_up(known.seen, claimed=self.claimed_bytes, created_at=known.created_at)
+        self.standing.take_up(
+            known.seen, claimed=self.claimed_bytes, created_at=known.created_at, complete=known.complete
+        )
         self.session.breaks.extend(self.standing.view.breaks)
 
     def relink(self, url: str) -> None:
@@ -299,9 +301,10 @@ class Run:
     async def found(self, there: There) -> Result:
         """Record and return the result of a download that needs no transfer."""
         standing, supervisor = self.standing, self._shared.supervisor
-        recorded = self._shared.catalog.found(self.spec(), supervisor.owner, there.size)
-        generation = await supervisor.edge.ask(recorded)
-        standing.generation = generation or standing.generation
+        if not standing.known_complete:
+            recorded = self._shared.catalog.found(self.spec(), supervisor.owner, there.size)
+            generation = await supervisor.edge.ask(recorded)
+            standing.generation = generation or standing.generation
         standing.view = replace(
             standing.view,
             state=State.COMPLETE,

@@ -47,6 +47,8 @@ class Standing:
         """Of the lease under which the download was last seen here; 0 before an attempt was made."""
         self.elsewhere = False
         """Whether another process runs it, and the view is only passed on."""
+        self.known_complete = False
+        """Whether the store says that it is complete, and nothing was begun again since."""
         self._clock = clock
         self._told = told
         self._mailboxes: list[Mailbox] = []
@@ -83,15 +85,19 @@ class Standing:
     def begin(self) -> None:
         """Start a run of the download; its seconds and its wire bytes count from here."""
         self._closed = False
+        self.known_complete = False
         self.generation = 0
         self.elsewhere = False
         self._speed = SpeedMeter()
         self._started = self._clock.monotonic()
         self.view = replace(self.view, bytes_received=0, speed=0.0, eta=None, stale=False, elapsed=0.0)
 
-    def take_up(self, seen: DownloadView | None, *, claimed: int, created_at: float | None) -> None:
+    def take_up(
+        self, seen: DownloadView | None, *, claimed: int, created_at: float | None, complete: bool = False
+    ) -> None:
         """Begin with what former runs left: their newest view, and the bytes that their checkpoints vouch for."""
         view = self.view
+        self.known_complete = complete and seen is not None and seen.state is State.COMPLETE
         if seen is not None:
             view = replace(
                 view,
@@ -145,6 +151,7 @@ class Standing:
     def operation_event(self, event: OperationEvent, session: Session, *, max_no_progress: int) -> None:
         """Take the supervisor's news."""
         previous = self.view.state
+        self.known_complete = False
         self.view = after_operation_event(self.view, event, max_no_progress=max_no_progress)
         if event.error is not None and event.state in {State.WAITING, State.PARKED, State.FAILED}:
             session.breaks.append(session.durable)

@@ -6,11 +6,12 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from celery.result import AsyncResult
 
 from recovery.states import State
 from tests.origin import Behaviour, Content, End, Origin, Seen
@@ -66,9 +67,8 @@ def test_files_through_children_that_die(running_broker: Broker, tmp_path: Path)
         deaths = 0
         began = next_kill = time.monotonic()
         while not all((tmp_path / name).exists() for name in contents):
-            assert time.monotonic() - began < (600 if LONG else 90), [
-                n for n in contents if not (tmp_path / n).exists()
-            ]
+            missing = [name for name in contents if not (tmp_path / name).exists()]
+            assert time.monotonic() - began < (600 if LONG else 90), what_became_of(running, results, missing)
             time.sleep(0.05)
             busy = {entry.pid for entry in running.children()}
             if time.monotonic() - next_kill > every_s and busy and origin.open_connections:
@@ -93,6 +93,18 @@ def test_files_through_children_that_die(running_broker: Broker, tmp_path: Path)
     assert min(twice.values()) >= 0
     states = {row.state for row in rows(running.state, "download")} | {row.state for row in rows(running.state, "task")}
     assert states == {State.COMPLETE}
+
+
+def what_became_of(running: Worker, results: Mapping[str, AsyncResult], names: Sequence[str]) -> list[str]:
+    """Return what broker and state file say of some files, for whoever has to find out why they are not there."""
+    found = []
+    for name in names:
+        found.append(f"{name}: {results[name].state}")
+        for row in [*rows(running.state, "task"), *rows(running.state, "download")]:
+            if row.args.get("id") == results[name].id or row.key.endswith(f"/{name}"):
+                found.append(f"  {row.kind} {row.state.value} {row.code} deaths {row.deaths} next {row.next_at}")
+                found.append(f"  done {row.progress_done} at death {row.progress_at_death} updated {row.updated_at}")
+    return [*found, f"now {time.time()}"]
 
 
 def digest(path: Path) -> str:

@@ -344,7 +344,7 @@ def test_deaths_in_a_wait_are_no_crash_loop(steady: Worker, tmp_path: Path) -> N
         for _ in range(4):
             running = until(partial(runs_since, steady, result, generation), timeout_s=30)
             generation = running.generation
-            until(lambda: file.row(steady).state is State.WAITING)
+            until(lambda: any(row.state is State.WAITING for row in rows(steady.state, "download")))
             time.sleep(0.7)
             for child in steady.children():
                 child.kill()

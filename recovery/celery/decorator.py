@@ -149,8 +149,11 @@ def call_of(
     policy: RetryPolicy | None = None,
     classify: Rule | None = None,
     again: bool = False,
+    in_thread: bool = False,
 ) -> TaskCall:
-    """Return the running message as plain values; with ``again`` its body may run again after it has ended."""
+    """Return the running message as plain values; with ``again`` its body may run again after it has ended.
+    ``in_thread``: the body is no coroutine function.
+    """
     direct = waits_here(task) or not task.request.id
     return TaskCall(
         name=task.name,
@@ -161,6 +164,7 @@ def call_of(
         message=message_of(task),
         is_known=functools.partial(is_known, task),
         show_started=functools.partial(show_started, task),
+        in_thread=in_thread,
         first=again or is_first(task),
         at_once=is_at_once(task),
     )
@@ -191,7 +195,8 @@ def recoverable_task(
         @functools.wraps(fn)
         def run(self: Task, *args: Any, **kwargs: Any) -> Any:
             name = None if key is None else key(*args, **kwargs)
-            call = call_of(self, key=name, policy=policy or RetryPolicy(), classify=classify)
+            in_thread = not inspect.iscoroutinefunction(fn)
+            call = call_of(self, key=name, policy=policy or RetryPolicy(), classify=classify, in_thread=in_thread)
             return perform(self, runtimes.of(self), call, body_of(fn, args, kwargs))
 
         return app.task(run, bind=True, **{**TASK_OPTIONS, **options})

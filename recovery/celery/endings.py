@@ -72,6 +72,8 @@ class TaskCall:
     has ended but the message came again: its process may have died between the two."""
     show_started: Callable[[], None] = lambda: None
     """Shows that it runs; called in the task's thread."""
+    in_thread: bool = False
+    """Whether the body runs in the task's thread, where nothing else can happen meanwhile."""
 
 
 class TaskFailed(Exception):  # noqa: N818 - names what happened

@@ -8,6 +8,8 @@ here knows Celery: ``worker.py`` turns an ending into what a Celery worker under
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -125,10 +127,16 @@ class TaskRun:
         if self._telling is None or self._telling.done():
             self._telling = asyncio.get_running_loop().create_task(self._tell(self.attempt))
 
-    def advance(self, units: int) -> None:
-        """Report that so many more durable units are there than were, in former runs of the body too."""
-        if self.attempt is not None and units > 0:
-            self.progress(self.attempt.done + units, None)
+    def advance(self, units: int, *, at_once: bool = False) -> None:
+        """Report that so many more durable units are there than were, in former runs of the body too; ``at_once`` for
+        what is rare, and counts most: should the process die in the next moment, that is no sign of a crash loop.
+        """
+        if self.attempt is None or units <= 0:
+            return
+        if at_once:
+            self._tell_at = 0.0
+            self.end()  # the one that waits for its time
+        self.progress(self.attempt.done + units, None)
 
     def end(self) -> None:
         """Tell nothing more: the journal hears of the end by itself."""
@@ -178,7 +186,10 @@ class TaskRunner:
         call = run.call
         run.attach(side, self._journal, self._clock)
         key = f"{call.name}:{call.key or call.task_id}"
-        over = None if call.first else await self._over(call, key, side)
+        former = None if call.first else await self._journal.find(KIND, key)
+        if former is not None and former.args.get("id") != call.task_id:
+            former = None
+        over = None if call.first else await self._over(call, former, side)
         if over is not None:
             if over.operation_id:  # else there is a newer message, which is kept
                 await asyncio.to_thread(self._messages.drop, call.task_id)
@@ -187,11 +198,16 @@ class TaskRunner:
             kind=KIND,
             key=key,
             title=call.name,
+            # Its own in every process, and begun anew by its first message alone: a copy may have been looked at before
+            # the first one ended, and come to its turn after that.
+            operation_id=_operation_id(call.task_id, key),
+            again=None if call.first else -1 if former is None else former.generation,
             policy=call.policy or NO_RETRIES,
             args={"task": call.name, "id": call.task_id},
         )
-        side.post(call.show_started)
-        keeping = asyncio.get_running_loop().create_task(self._keep_soon(call)) if call.message else None
+        if call.in_thread:
+            side.post(call.show_started)
+        keeping = asyncio.get_running_loop().create_task(self._keep_soon(call, side)) if call.message else None
         if call.at_once:
             run.control.retry_now()
         self.running.add(run)
@@ -208,13 +224,14 @@ class TaskRunner:
             await self._settle_message(call, ending, keeping)
         return ending
 
-    async def _over(self, call: TaskCall, key: str, side: CallerSide) -> Ending | None:
-        """Return how a message ends that a newer one replaces or whose operation has ended; None: it is to run."""
+    async def _over(self, call: TaskCall, former: Operation | None, side: CallerSide) -> Ending | None:
+        """Return how a message ends that a newer one replaces or whose operation, ``former``, has ended; None: it is to
+        run.
+        """
         kept = await asyncio.to_thread(self._messages.get, call.task_id) if call.message else None
         if kept is not None and _number(kept) > _number(call.message):
             return Ending(how=How.DUPLICATE)  # this one has put its task off before: there is a newer one
-        former = await self._journal.find(KIND, key)
-        if former is None or former.state not in TERMINAL or former.args.get("id") != call.task_id:
+        if former is None or former.state not in TERMINAL:
             return None
         if await side.call(call.is_known):
             return Ending(how=How.DUPLICATE, operation_id=former.operation_id)
@@ -225,9 +242,13 @@ class TaskRunner:
             return Ending(how=How.FAILED, error=error, operation_id=former.operation_id)
         return None  # what it returned is known to nobody: it is done again, and finds everything done
 
-    async def _keep_soon(self, call: TaskCall) -> None:
-        """Keep the message of a task that takes its time. Of one that dies at once the broker still has it."""
+    async def _keep_soon(self, call: TaskCall, side: CallerSide) -> None:
+        """Keep the message of a task that takes its time, and show that it runs. Of one that dies at once the broker
+        still has it, and nobody could see it run.
+        """
         await self._clock.sleep(_KEEP_AFTER_S)
+        if not call.in_thread:
+            side.post(call.show_started)
         await asyncio.to_thread(self._messages.put, call.task_id, call.message)
 
     async def _settle_message(self, call: TaskCall, ending: Ending, keeping: asyncio.Task[None]) -> None:
@@ -291,6 +312,11 @@ class TaskRunner:
 
 _ENDED = frozenset({How.DONE, How.FAILED, How.CANCELLED, How.ATTACHED})
 _UNFINISHED = frozenset({How.DEFERRED, How.QUEUED, How.PAUSED})
+
+
+def _operation_id(task_id: str, key: str) -> str:
+    digest = hashlib.sha256(f"{task_id} {key}".encode()).digest()  # a message may stand for several operations
+    return base64.b32encode(digest)[:16].decode().lower()
 
 
 def _number(message: Mapping[str, Any]) -> int:

@@ -29,8 +29,7 @@ from resumable.errors import DownloadDeferred, DownloadElsewhere, DownloadPaused
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.handle import DownloadHandle
 from resumable.manager import DownloadManager
-from resumable.model import Options, Result
-from resumable.request import checked_request, id_of, key_of
+from resumable.model import Result
 
 __all__ = ["Attached", "Observer", "Scope", "Users", "current_scope"]
 
@@ -141,7 +140,8 @@ class Scope:
         # was on disk before counts nothing, or a body that dies after its downloads would be run for ever.
         new = max(0, min(view.bytes_done - view.bytes_resumed, view.bytes_received))
         former, self._new_bytes[view.download_id] = self._new_bytes.get(view.download_id, 0), new
-        self.run.advance((event.event in {EventName.WAITING, EventName.PARKED}) + max(0, new - former))
+        waits = event.event in {EventName.WAITING, EventName.PARKED}
+        self.run.advance(waits + max(0, new - former), at_once=waits)
         if self._observer is not None:
             self._observer.changed(self._views)
 
@@ -162,8 +162,6 @@ class Scope:
         """
 
         async def start() -> DownloadHandle:
-            if attach:
-                await self._attach(_download_id(url, dest, request.get("directory")))
             return self._manager.start(url, dest, args={"task": self.run.operation_id}, **request)
 
         return await self._through(start, attach=attach, places=places)
@@ -178,14 +176,6 @@ class Scope:
             return handles[0]
 
         return await self._through(start, attach=True)
-
-    async def _attach(self, download_id: str) -> None:
-        """Raise Attached while another process runs the download: one look, so that the answer comes at once."""
-        row = await self._journal.get(download_id)
-        if row is not None and row.leased(self._clock.time()) and not self._users.counts[download_id]:
-            handle = self._manager.handle(download_id)
-            if handle is None or handle.done:
-                raise Attached(download_id)
 
     async def finished(self) -> dict[str, Any]:
         """Return what former runs of the body have noted as finished."""
@@ -334,11 +324,3 @@ class Scope:
             raise SlotFreed
         await asyncio.Event().wait()
         raise AssertionError  # nobody sets it
-
-
-def _download_id(url: str, dest: Any, directory: Any) -> str:
-    """Return the id that a download to this place has in every process."""
-    request = checked_request(
-        url, dest, directory=directory, project="", mirrors=(), headers=None, sha256=None, options=Options()
-    )
-    return id_of(key_of(request))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import inspect
 import os
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -216,7 +217,8 @@ def _request(given: Mapping[str, Any]) -> dict[str, Any]:
 def _perform(task: Task, fn: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: Any = None, **call: Any) -> Any:
     runtime = runtimes_of(task.app).of(task)
     body = _scoped(runtime, task, fn, args, kwargs or {})
-    return perform(task, runtime, call_of(task, **call), body, failure=failure_of)
+    asked = call_of(task, in_thread=not inspect.iscoroutinefunction(fn), **call)
+    return perform(task, runtime, asked, body, failure=failure_of)
 
 
 def _scoped(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from recovery.rowcrc import sealed
 from recovery.states import State
 from resumable import DigestMismatch, DownloadHandle, Result
 from resumable.partfile import DiskPartFile
@@ -75,6 +77,26 @@ async def test_a_wish_that_comes_too_late(wish: str, rig: Rig, origin: Origin, p
     async with rig.manager() as manager:
         assert only(await manager.downloads()).state is State.COMPLETE
         assert await manager.recover(states=set(State) - {State.COMPLETE}) == []
+
+
+async def test_a_process_that_died_behind_its_file(rig: Rig, origin: Origin) -> None:
+    """The file and its receipt are there, the operation says it is to be run: whoever asks next puts that right."""
+    origin.put("/f", A)
+    async with rig.manager() as manager:
+        await manager.start(origin.url("/f"), rig.file())
+    with sqlite3.connect(rig.state) as conn:
+        names = [column[1] for column in conn.execute("PRAGMA table_info(operations)")]
+        values = dict(zip(names, conn.execute("SELECT * FROM operations").fetchone(), strict=True))
+        values |= {"state": "queued", "deaths": 1}
+        cells = sealed(tuple(value for name, value in values.items() if name != "crc"))
+        conn.execute(f"INSERT OR REPLACE INTO operations VALUES ({', '.join('?' * len(names))})", cells)
+    sent = origin.body_bytes_sent("/f")
+    async with rig.manager() as manager:
+        assert only(await manager.downloads()).state is State.QUEUED
+        assert (await manager.start(origin.url("/f"), rig.file())).size == A.size
+        assert only(await manager.downloads()).state is State.COMPLETE
+        assert await manager.recover() == []
+    assert origin.body_bytes_sent("/f") <= sent + 1
 
 
 async def test_leaving_the_manager_while_it_is_published(rig: Rig, origin: Origin, publication: Publication) -> None:
