@@ -120,8 +120,9 @@ class Roster:
         try:
             return await self._execute(run)
         finally:
-            kept = run.remembered or (run.former is not None and bool(run.former.request.get("has_secrets")))
-            if kept and run.standing.view.state in _NOTHING_LEFT:
+            former = run.former
+            none_kept = run.standing.known_complete and former is not None and not former.request.get("has_secrets")
+            if run.standing.view.state in _NOTHING_LEFT and not none_kept:
                 await asyncio.to_thread(self._links.drop, run.download_id)
 
     async def _execute(self, run: Run) -> Result:
