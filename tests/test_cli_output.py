@@ -99,13 +99,13 @@ EVENTS = [
     (EventName.REPAIRED, {}, "chunk 7", "damage found, those bytes are fetched again: chunk 7"),
     (
         EventName.WAITING,
-        {"state": State.WAITING, "error": STALLED, "no_progress": 1, "retry_at": 112.0},
+        {"state": State.WAITING, "attempts": 1, "error": STALLED, "no_progress": 1, "retry_at": 112.0},
         "",
         "The server stopped sending. Kept 3.9 GB of 6.9 GB; attempt 2 of 50 (retry 1 of 3 without progress) in 12 s",
     ),
     (
         EventName.WAITING,
-        {"state": State.WAITING, "retry_delay": 5.0, "max_attempts": 0},
+        {"state": State.WAITING, "attempts": 1, "retry_delay": 5.0, "max_attempts": 0},
         "no answer",
         "no answer. Kept 3.9 GB of 6.9 GB; attempt 2 in 5 s",
     ),
@@ -114,7 +114,7 @@ EVENTS = [
     (EventName.VERIFYING, {"error": STALLED}, "", "verifying"),
     (
         EventName.WAITING,
-        {"error": GONE, "no_progress": 4, "max_no_progress": 3, "retry_delay": 5.0},
+        {"error": GONE, "attempts": 1, "no_progress": 4, "max_no_progress": 3, "retry_delay": 5.0},
         "The file is gone.",
         "The file is gone (410 Gone). Kept 3.9 GB of 6.9 GB; attempt 2 of 50 (retry 4 without progress) in 5 s",
     ),
@@ -217,11 +217,13 @@ def test_downloads_are_called_by_their_file(fields: dict[str, Any], expected: st
 
 def test_status_rows_say_why_and_when() -> None:
     """A waiting download names the reason and the next attempt; a dead owner is not hidden."""
-    waiting = view_of(state=State.WAITING, error=STALLED, retry_at=112.0)
+    waiting = view_of(state=State.WAITING, attempts=1, error=STALLED, retry_at=112.0)
     expected = (
         "d1  waiting      model.bin  56 %, 3.9 GB of 6.9 GB, attempt 2 of 50 in 12 s: The server stopped sending."
     )
     assert expected == status_row(waiting, 100.0)
+    overdue = "d1  waiting      model.bin  56 %, 3.9 GB of 6.9 GB, waiting for a free slot"
+    assert overdue == status_row(waiting, 120.0)
     dead = status_row(view_of(stale=True), 100.0)
     assert dead.startswith("d1  interrupted  model.bin")
     assert dead.endswith("(its process has ended or does not answer)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 from unicodedata import category
 
@@ -43,6 +44,7 @@ WAITING = view_of(
     speed=0.0,
     eta=None,
     attempt=1,
+    attempts=1,
     retry_at=112.0,
     error=STALLED,
 )
@@ -100,6 +102,44 @@ def test_several_have_a_total_row() -> None:
     """What is finished is counted there; it is not drawn any more."""
     *_, total = text_of(frame([view_of(), WAITING], finished=1, now=100.0, width=120, height=24))
     assert total == "1 of 3 done · 4.1 GB of 7.7 GB · 21.4 MB/s · 2 min 47 s left · 1 recovering"
+
+
+TOTALS = [
+    ({"state": State.PAUSED}, "3.9 GB of 6.9 GB · 0 B/s"),
+    ({"stale": True}, "3.9 GB of 6.9 GB · 0 B/s"),
+    ({"state": State.QUEUED, "bytes_total": None}, "3.9 GB · 0 B/s"),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), TOTALS, ids=lambda value: str(value)[:30])
+def test_the_time_left_is_that_of_what_goes_on(fields: dict[str, Any], expected: str) -> None:
+    """What is paused or has lost its process is not waited for; an unknown size makes it unknown."""
+    (_, alone) = text_of(frame([view_of(**fields)], finished=1, now=100.0, width=160, height=24))
+    assert alone == f"1 of 2 done · {expected}"
+    (*_, total) = text_of(frame([view_of(), view_of(**fields)], finished=0, now=100.0, width=160, height=24))
+    assert ("2 min 20 s left" in total) == (fields.get("state") is not State.QUEUED)
+
+
+def test_failures_are_not_done() -> None:
+    """They are counted apart."""
+    (_, total) = text_of(frame([view_of()], finished=2, failed=2, now=100.0, width=160, height=24))
+    assert total.startswith("0 of 3 done · 2 failed · ")
+
+
+WAITS = [
+    ({}, "try 2/5 in 12 s: The server stopped answering"),
+    ({"attempt": 4}, "try 2/5 in 12 s: The server stopped answering"),  # a wait for the host is no attempt
+    ({"attempts": 0}, "try 1/5 in 12 s: The server stopped answering"),
+    ({"retry_at": 90.0}, "waiting for a free slot"),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), WAITS, ids=lambda value: str(value)[:30])
+def test_a_wait_counts_attempts_and_tells_no_reason_that_is_over(fields: dict[str, Any], expected: str) -> None:
+    """Attempts that were made, not turns that were waited for; a wait that is over is one for a slot."""
+    waiting = dataclasses.replace(WAITING, **fields)
+    (line,) = text_of(frame([waiting], finished=0, now=100.0, width=160, height=24))
+    assert line.endswith(f"27% {expected}")
 
 
 def test_more_than_fit_are_counted() -> None:

@@ -128,7 +128,9 @@ STATUS = [
     (record("a"), "Downloading"),
     (record("a", attempt=3), "Downloading · 2 retries"),
     (WAITING, "Retrying · 1 retry"),
-    (record("a", "waiting", attempt=2), "Retrying · 2 retries"),
+    (record("a", "waiting", attempt=3, attempts=2), "Retrying · 2 retries"),  # a wait for the host is no attempt
+    (record("a", "waiting", attempt=3, attempts=0), "Waiting"),
+    (record("a", "waiting", stale=True), "Not responding · 1 retry"),
     (record("a", attempt=2, error=STOPPED, bytes_done=5, breaks=[5]), "Retrying · 1 retry"),  # nothing gained yet
     (record("a", attempt=2, error=STOPPED, bytes_done=6, breaks=[5]), "Downloading · 1 retry"),
     (record("a", "parked", error=FULL), "Waiting for disk space"),
@@ -161,6 +163,9 @@ FIGURES = [
     ),
     (WAITING, ["27%", "27.0 MB of 100 MB", "Attempt 2 of 50", "next try in 13 s"]),
     (WAITING | {"retry_at": 100.0}, ["27%", "27.0 MB of 100 MB", "Attempt 2 of 50", "next try now"]),
+    (WAITING | {"retry_at": 90.0}, ["27%", "27.0 MB of 100 MB", "Attempt 2 of 50", "waiting for a free slot"]),
+    (WAITING | {"attempt": 4, "attempts": 0}, ["27%", "27.0 MB of 100 MB", "Attempt 1 of 50", "next try in 13 s"]),
+    (WAITING | {"stale": True}, ["27%", "27.0 MB of 100 MB"]),
     (record("a", bytes_total=None, bytes_done=120 * MB, speed=MB), ["120 MB, size unknown", "1.0 MB/s"]),
     (record("a", speed=MB), ["0%", "0 B of 100 MB", "1.0 MB/s", "time left unknown"]),  # never "0 s left"
     (record("a", bytes_done=100 * MB, speed=MB, eta=0), ["100%", "100 MB of 100 MB", "1.0 MB/s"]),
@@ -181,7 +186,9 @@ TROUBLE = [
     (record("a"), None),
     (record("a", attempt=2, error=STOPPED, bytes_done=5, breaks=[5]), "recovering"),
     (record("a", attempt=2, error=STOPPED, bytes_done=6, breaks=[5]), None),
-    (record("a", stale=True), "recovering"),
+    (record("a", stale=True), "help"),
+    (record("a", "waiting", stale=True), "help"),
+    (record("a", "complete", stale=True), None),
     (record("a", "waiting"), "recovering"),
     (record("a", "parked"), "recovering"),
     (record("a", "parked", actions=["free_space", "cancel"]), "help"),
@@ -190,6 +197,40 @@ TROUBLE = [
     (record("a", "cancelled"), None),
     (record("a", "complete"), None),
 ]
+
+
+async def test_a_reason_that_is_over_is_not_said(page: Page) -> None:
+    """Once its time has come, a download waits for a slot, not for the server that was away."""
+    said = await page.evaluate("d => [100, 113, 120].map((now) => m.reasonOf(d, now))", WAITING)
+    assert said == [STOPPED["message"], STOPPED["message"], ""]
+
+
+RUN = record("a", bytes_done=5 * MB, bytes_total=10 * MB, speed=1.0 * MB, eta=5)
+TOTALS = [
+    ([RUN], 5, 50),
+    ([RUN, record("b", "failed")], 5, 50),
+    ([RUN, record("b", "paused")], 5, 50),
+    ([RUN, record("b", stale=True, speed=9.0 * MB)], 5, 50),
+    ([RUN, record("b", "parked", actions=["free_space"])], 5, 50),
+    ([RUN, record("b", "failed", bytes_total=None)], 5, 50),
+    ([RUN, record("b", "waiting", bytes_total=10 * MB)], 15, 25),
+    ([RUN, record("b", "queued", bytes_total=None)], None, None),
+    ([RUN, record("b", "complete", bytes_done=10 * MB, bytes_total=10 * MB)], 5, 75),
+    ([record("b", "paused")], None, None),
+]
+
+
+async def test_the_time_left_is_that_of_what_goes_on(page: Page) -> None:
+    """What failed, is paused or has lost its process is not waited for; an unknown size makes it unknown."""
+    found = await page.evaluate(
+        """(all) => all.map((downloads) => {
+          const store = new m.Store();
+          store.applySnapshot({ epoch: "e", seq: 1, ts: 1, downloads });
+          return [store.summary().eta, store.summary().percent];
+        })""",
+        [downloads for downloads, _, _ in TOTALS],
+    )
+    assert found == [[eta, percent] for _, eta, percent in TOTALS]
 
 
 async def test_who_stands_in_the_banner(page: Page) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from recovery.states import TERMINAL, State
 from resumable.events import DownloadView
 from resumable.redact import one_line
-from resumable_ui.projection import name_of, percent
+from resumable_ui.projection import goes_on, name_of, percent, waits_for_slot
 from resumable_ui.quantities import format_duration, format_rate, format_size
 
 __all__ = ["ASCII", "BLOCKS", "Charset", "Frame", "Piece", "Tone", "columns", "cut", "frame"]
@@ -58,11 +58,18 @@ _WIDE: Final = 100
 
 
 def frame(
-    views: Sequence[DownloadView], *, finished: int, now: float, width: int, height: int, charset: Charset = BLOCKS
+    views: Sequence[DownloadView],
+    *,
+    finished: int,
+    failed: int = 0,
+    now: float,
+    width: int,
+    height: int,
+    charset: Charset = BLOCKS,
 ) -> Frame:
     """Return at most ``height - 1`` rows of fewer than ``width`` columns: the downloads under way, and their total.
 
-    ``finished`` ones are not drawn; they are counted. ``now`` is epoch seconds.
+    ``finished`` ones are not drawn; they are counted, ``failed`` ones among them apart. ``now`` is epoch seconds.
     """
     shown = sorted((view for view in views if view.state not in TERMINAL), key=lambda view: view.state is State.QUEUED)
     several = len(views) + finished > 1
@@ -75,7 +82,7 @@ def frame(
     if hidden:
         rows.append([(f"{charset.ellipsis} and {hidden} more", Tone.QUIET)])
     if several:
-        rows.append([(_total(views, finished, charset), Tone.STRONG)])
+        rows.append([(_total(views, finished, failed, charset), Tone.STRONG)])
     return [_fitted(row, width - 1, charset) for row in rows[: max(1, height - 1)]]
 
 
@@ -148,7 +155,9 @@ def _waiting(view: DownloadView, now: float, *, short: bool) -> str:
     reason = "" if view.error is None else one_line(view.error.message).rstrip(".")
     if view.state is State.PARKED:
         return f"waits: {reason}" if reason else "waits"
-    coming = f"try {view.attempt + 1}" + (f"/{view.max_attempts}" if view.max_attempts else "")
+    if waits_for_slot(view, now):
+        return "waits" if short else "waiting for a free slot"
+    coming = f"try {view.attempts + 1}" + (f"/{view.max_attempts}" if view.max_attempts else "")
     seconds = view.retry_delay if view.retry_at is None else view.retry_at - now
     when = "" if seconds is None else format_duration(seconds)
     if short:
@@ -157,17 +166,24 @@ def _waiting(view: DownloadView, now: float, *, short: bool) -> str:
     return f"{coming}: {reason}" if reason else coming
 
 
-def _total(views: Sequence[DownloadView], finished: int, charset: Charset) -> str:
+def _total(views: Sequence[DownloadView], finished: int, failed: int, charset: Charset) -> str:
     live = [view for view in views if view.state not in TERMINAL]
-    done, speed = sum(view.bytes_done for view in live), sum(view.speed for view in live if view.state is State.RUNNING)
+    done, speed = (
+        sum(view.bytes_done for view in live),
+        sum(view.speed for view in live if view.state is State.RUNNING and not view.stale),
+    )
     known = all(view.bytes_total is not None for view in live)
     total = sum(view.bytes_total or 0 for view in live)
-    words = [f"{finished} of {len(live) + finished} done"]
+    words = [f"{finished - failed} of {len(live) + finished} done"]
+    if failed:
+        words.append(f"{failed} failed")
     words.append(f"{format_size(done)} of {format_size(total)}" if known and live else format_size(done))
     words.append(format_rate(speed))
-    if known and speed > 0:
-        words.append(f"{format_duration((total - done) / speed)} left")
-    recovering = sum(view.state in {State.WAITING, State.PARKED} for view in live)
+    going = [view for view in live if goes_on(view)]
+    left = sum((view.bytes_total or 0) - view.bytes_done for view in going)
+    if speed > 0 and left > 0 and all(view.bytes_total is not None for view in going):
+        words.append(f"{format_duration(left / speed)} left")
+    recovering = sum(view.state in {State.WAITING, State.PARKED} for view in going)
     if recovering:
         words.append(f"{recovering} recovering")
     return f" {charset.dot} ".join(words)

@@ -44,6 +44,22 @@ def percent(view: DownloadView) -> int | None:
     return 100 if view.bytes_total == 0 else view.bytes_done * 100 // view.bytes_total
 
 
+_ASKS: Final = frozenset({UserAction.NEW_LINK, UserAction.FREE_SPACE, UserAction.CHOOSE_FOLDER, UserAction.LOG_IN})
+_OVERDUE_S: Final = 2.0
+
+
+def goes_on(view: DownloadView) -> bool:
+    """Return whether it gets on without a person, now or later."""
+    if view.stale or view.state is State.PAUSED or view.state in TERMINAL:
+        return False
+    return view.state is not State.PARKED or _ASKS.isdisjoint(view.actions)
+
+
+def waits_for_slot(view: DownloadView, now: float) -> bool:
+    """Return whether its wait is over at epoch time ``now`` and nothing has begun: there are others before it."""
+    return view.state is State.WAITING and view.retry_at is not None and now - view.retry_at > _OVERDUE_S
+
+
 def progress_words(view: DownloadView) -> str:
     """Return ``56 %, 3.9 GB of 6.9 GB, 21.4 MB/s, 2 min 20 s left, attempt 2 of 50``."""
     done = percent(view)
@@ -53,7 +69,7 @@ def progress_words(view: DownloadView) -> str:
         words.append(format_rate(view.speed))
         if view.bytes_total is not None and view.bytes_done < view.bytes_total:
             words.append("time left unknown" if view.eta is None else f"{format_duration(view.eta)} left")
-    if view.attempt > 1:
+    if view.attempt > 1 and view.state is not State.WAITING:
         words.append(attempt_words(view))
     return ", ".join(words)
 
@@ -65,11 +81,13 @@ def attempt_words(view: DownloadView) -> str:
 
 def waiting_words(view: DownloadView, now: float) -> str:
     """Return when the next attempt comes and how many more there are, at epoch time ``now``."""
+    if waits_for_slot(view, now):
+        return "waiting for a free slot"
     if view.retry_at is None:
         when = "soon" if view.retry_delay is None else f"in {format_duration(view.retry_delay)}"
     else:
         when = f"in {format_duration(view.retry_at - now)}"
-    coming = f"attempt {view.attempt + 1}" + (f" of {view.max_attempts}" if view.max_attempts else "")
+    coming = f"attempt {view.attempts + 1}" + (f" of {view.max_attempts}" if view.max_attempts else "")
     if view.no_progress and view.max_no_progress:
         # Some failures have more tries than the policy grants in general.
         of = f" of {view.max_no_progress}" if view.no_progress <= view.max_no_progress else ""
@@ -178,7 +196,8 @@ def status_row(view: DownloadView, now: float) -> str:
     words = progress_words(view)
     if view.state is State.WAITING and not view.stale:
         words += f", {waiting_words(view, now)}"
-    if view.state not in {State.RUNNING, State.VERIFYING, State.COMPLETE} and view.error is not None:
+    silent = view.state in {State.RUNNING, State.VERIFYING, State.COMPLETE} or waits_for_slot(view, now)
+    if view.error is not None and not silent:
         words += f": {_sentence(view.error.message)}"
     gone = view.stale and view.state not in TERMINAL
     state = "interrupted" if gone else view.state.value

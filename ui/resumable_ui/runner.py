@@ -213,6 +213,7 @@ class Runner:
             rows = frame(
                 list(self._live.values()),
                 finished=len(self._outcomes),
+                failed=sum(outcome.event is EventName.FAILED for outcome in self._outcomes),
                 now=time.time(),
                 width=width,
                 height=height,

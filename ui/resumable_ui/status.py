@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -52,16 +53,16 @@ class Status:
                 return DONE
             await asyncio.sleep(POLL_S)
 
-    async def _views(self) -> tuple[Sequence[DownloadView], int]:
-        """Return what to show, newest first, and how many finished ones were left out."""
+    async def _views(self) -> tuple[Sequence[DownloadView], Sequence[DownloadView]]:
+        """Return what to show, newest first, and the finished ones that were left out."""
         if self._arguments.ids:
-            return await find_all(self._manager, self._arguments.ids), 0
+            return await find_all(self._manager, self._arguments.ids), ()
         views = await self._manager.downloads(project=self._arguments.project or None)
         if self._arguments.every or self._arguments.json:
-            return views, 0
+            return views, ()
         finished = [view for view in views if view.state in TERMINAL]
         hidden = {view.download_id for view in finished[FINISHED_SHOWN:]}
-        return [view for view in views if view.download_id not in hidden], len(hidden)
+        return [view for view in views if view.download_id not in hidden], finished[FINISHED_SHOWN:]
 
     def _show_json(self, views: Sequence[DownloadView], shown: dict[str, int]) -> None:
         for view in views:
@@ -69,7 +70,7 @@ class Status:
                 shown[view.download_id] = view.rev
                 self._console.results.line(view_line(view))
 
-    async def _show(self, views: Sequence[DownloadView], left_out: int) -> None:
+    async def _show(self, views: Sequence[DownloadView], left_out: Sequence[DownloadView]) -> None:
         if self._arguments.watch and self._console.results_terminal:
             self._draw(views, left_out)
             return
@@ -88,11 +89,11 @@ class Status:
             if not views:
                 self._console.notes.line("Nothing is known here. Start with: resumable get URL")
             elif left_out:
-                self._console.notes.line(f"And {left_out} more that ended: resumable status --all")
+                self._console.notes.line(f"And {len(left_out)} more that ended: resumable status --all")
             for line in () if self._arguments.ids else hints(views, state=self._arguments.state):
                 self._console.notes.line(line)
 
-    def _draw(self, views: Sequence[DownloadView], left_out: int) -> None:
+    def _draw(self, views: Sequence[DownloadView], left_out: Sequence[DownloadView]) -> None:
         """Bars for what is under way, and a line for each download that ended while it was watched."""
         for view in views:
             state, _ = self._shown.get(view.download_id, (view.state, view.rev))
@@ -101,9 +102,16 @@ class Status:
             self._shown[view.download_id] = view.state, view.rev
         canvas = self._canvas = self._canvas or self._console.canvas()
         width, height = self._console.size()
-        finished = left_out + sum(view.state in TERMINAL for view in views)
-        live = [view for view in views if view.state not in TERMINAL]
-        rows = frame(live, finished=finished, now=time.time(), width=width, height=height, charset=canvas.charset)
+        ended = Counter(view.state for view in (*views, *left_out) if view.state in TERMINAL)
+        rows = frame(
+            [view for view in views if view.state not in TERMINAL],
+            finished=ended[State.COMPLETE] + ended[State.FAILED],
+            failed=ended[State.FAILED],
+            now=time.time(),
+            width=width,
+            height=height,
+            charset=canvas.charset,
+        )
         self._console.results.draw(canvas.paint(rows or [[("Nothing is under way.", Tone.QUIET)]]))
 
 

@@ -1,6 +1,5 @@
 /** Our own page: takes the token out of the address, connects, hands the store to the elements, keeps the title. */
 import { connect } from "./resumable.js";
-import { percentOf } from "./quantities.js";
 import { say } from "./strings.js";
 
 /** Two hubs behind one address, told apart by their prefix, have two tokens. */
@@ -48,8 +47,7 @@ for (const element of document.querySelectorAll("recovery-banner, download-list"
 }
 
 store.subscribe("any", () => {
-  const { counts, done, total } = store.summary();
-  const percent = counts.active > 0 && total > 0 ? percentOf(done, total) : null;
-  const title = percent === null ? say("list.title") : `${percent}% · ${say("list.title")}`;
+  const { counts, percent } = store.summary();
+  const title = percent === null || counts.active === 0 ? say("list.title") : `${percent}% · ${say("list.title")}`;
   if (document.title !== title) document.title = title;
 });

@@ -11,6 +11,8 @@ import { say, sayIfKnown } from "./strings.js";
 /** What only a person can do; beside it the download stands still, whatever its state is called. */
 const ASKS = new Set(["new_link", "free_space", "choose_folder", "log_in"]);
 const MOST_DOTS = 8;
+/** So long after its time a try that has not begun waits for something else: a slot. Seconds; clocks differ a little. */
+const OVERDUE_S = 2;
 const HOLD = /** @type {Record<string, string>} */ ({ "disk-full": "space", offline: "network", auth: "login" });
 
 /** @param {Download} download */
@@ -31,6 +33,8 @@ export function nameOf(download) {
  * @returns {Trouble}
  */
 export function troubleOf(download) {
+  // Nobody runs it any more: it recovers from nothing until somebody resumes it.
+  if (download.stale && isMoving(download)) return "help";
   switch (download.state) {
     case "failed":
       return "help";
@@ -39,7 +43,7 @@ export function troubleOf(download) {
     case "waiting":
       return "recovering";
     case "running":
-      return stillRecovering(download) || download.stale ? "recovering" : null;
+      return stillRecovering(download) ? "recovering" : null;
     default:
       return null;
   }
@@ -48,6 +52,16 @@ export function troubleOf(download) {
 /** @param {Download} download */
 function stillRecovering(download) {
   return download.attempt > 1 && download.error !== null && download.bytes_done <= (download.breaks.at(-1) ?? 0);
+}
+
+/** Whether it gets on without a person, now or later. @param {Download} download */
+export function goesOn(download) {
+  return isMoving(download) && troubleOf(download) !== "help";
+}
+
+/** Whether its wait is over and nothing has begun: there are others before it. @param {Download} download @param {number} now */
+function waitsForSlot(download, now) {
+  return download.state === "waiting" && download.retry_at !== null && now - download.retry_at > OVERDUE_S;
 }
 
 /** The name of this trouble: dismissing it hides no later one. @param {Download} download */
@@ -73,6 +87,7 @@ export function toneOf(download) {
 export function labelOf(download) {
   const { state } = download;
   if (download.stale && isMoving(download)) return say("state.stale");
+  if (state === "waiting" && endedTries(download) === 0) return say("state.waiting.first");
   if (state === "running" && stillRecovering(download)) return say("state.waiting");
   if (state === "parked") {
     const condition = HOLD[download.error?.category ?? ""];
@@ -81,9 +96,14 @@ export function labelOf(download) {
   return sayIfKnown(`state.${state}`, state);
 }
 
+/** While it waits: a wait for a host or a slot is no attempt. @param {Download} download */
+function endedTries(download) {
+  return download.attempts ?? download.attempt;
+}
+
 /** How often it was, or is about to be, tried again. @param {Download} download */
 export function retriesOf(download) {
-  return Math.max(download.state === "waiting" ? download.attempt : download.attempt - 1, 0);
+  return Math.max(download.state === "waiting" ? endedTries(download) : download.attempt - 1, 0);
 }
 
 /** `Downloading · 2 retries`. @param {Download} download */
@@ -94,14 +114,15 @@ export function statusWords(download) {
 
 /** The attempt that is under way, or the one that comes. @param {Download} download */
 export function attemptWords(download) {
-  const n = download.state === "waiting" ? download.attempt + 1 : Math.max(download.attempt, 1);
+  const n = download.state === "waiting" ? endedTries(download) + 1 : Math.max(download.attempt, 1);
   return download.max_attempts ? say("attempt", { n, most: download.max_attempts }) : say("attempt.bare", { n });
 }
 
 /** `next try in 12 s`; empty where no time is known. @param {Download} download @param {number} now server's clock */
 export function countdownWords(download, now) {
   if (download.state !== "waiting" && download.state !== "parked") return "";
-  if (download.retry_at === null) return "";
+  if (download.retry_at === null || download.stale) return "";
+  if (waitsForSlot(download, now)) return say("next.slot");
   const left = Math.ceil(download.retry_at - now);
   return left < 1 ? say("next.now") : say("next.in", { time: formatDuration(left) });
 }
@@ -123,7 +144,7 @@ export function figuresOf(download, now, rate = download) {
   else if (done || state === "running") figures.push(say("amount.unknown", { done: formatSize(done) }));
   if (download.bytes_resumed > 0) figures.push(say("resumed", { size: formatSize(download.bytes_resumed) }));
   if (state === "running" && !download.stale) figures.push(...rateWords(download, rate));
-  if (state === "waiting") figures.push(attemptWords(download));
+  if (state === "waiting" && !download.stale) figures.push(attemptWords(download));
   const countdown = countdownWords(download, now);
   if (countdown) figures.push(countdown);
   if (state === "complete" && download.verified_by) {
@@ -144,9 +165,15 @@ export function proofWords(proof) {
   return sayIfKnown(`proof.${proof}`, proof);
 }
 
-/** Why it stands still or began again, in plain words; empty while all is well. @param {Download} download */
-export function reasonOf(download) {
+/**
+ * Why it stands still or began again, in plain words; empty while all is well.
+ * @param {Download} download
+ * @param {number} now server's clock
+ */
+export function reasonOf(download, now) {
   if (download.stale && isMoving(download)) return say("stale");
+  // What went wrong the last time is not what it waits for.
+  if (waitsForSlot(download, now)) return "";
   const speaks = ["waiting", "parked", "failed"].includes(download.state) || stillRecovering(download);
   if (speaks && download.error !== null) return download.error.message;
   if (download.restarted && isMoving(download)) return say("restarted", { reason: download.restarted });
@@ -197,7 +224,7 @@ export function dotsOf(download) {
   const { state, attempt } = download;
   const retries = retriesOf(download);
   if (retries === 0 && state !== "failed") return { folded: 0, dots: [] };
-  const ended = state === "waiting" ? attempt : Math.max(attempt - 1, 0);
+  const ended = state === "waiting" ? retries : Math.max(attempt - 1, 0);
   const shown = Math.min(ended, MOST_DOTS - 3);
   const now = PRESENT[state] ?? "now";
   const left = state === "complete" || state === "failed" || state === "cancelled" ? 0 : triesLeft(download, ended + 1);

@@ -2,7 +2,8 @@
  * What the page knows: the newest record of every download, and who wants to hear of it. It knows no network; a
  * `Connection` feeds it and carries its requests. Subscribers are called once per frame, for what changed only.
  */
-import { bucketOf, troubleOf } from "./projection.js";
+import { bucketOf, goesOn, troubleOf } from "./projection.js";
+import { percentOf } from "./quantities.js";
 
 /** @typedef {import("./types.js").Download} Download */
 /** @typedef {import("./types.js").Status} Status */
@@ -19,7 +20,8 @@ const COUNTDOWN_MS = 250;
  * @property {number} done  bytes
  * @property {number} total  bytes, of the downloads whose size is known
  * @property {number} speed
- * @property {number|null} eta
+ * @property {number|null} eta  seconds until all that goes on by itself is done
+ * @property {number|null} percent  of the bytes of what is done or goes on by itself
  */
 
 export class Store {
@@ -243,18 +245,27 @@ function summarise(downloads) {
     total: 0,
     speed: 0,
     eta: null,
+    percent: null,
   };
+  const going = { left: 0, done: 0, total: 0, known: true };
   for (const download of downloads) {
     sum.counts.all += 1;
     sum.counts[bucketOf(download)] += 1;
     const trouble = troubleOf(download);
     if (trouble === "recovering") sum.counts.recovering += 1;
     if (trouble !== null) sum[trouble].push(download);
+    const goes = goesOn(download);
+    if (goes && download.bytes_total === null) going.known = false;
+    if (download.state === "running" && !download.stale) sum.speed += download.speed;
     if (download.state === "cancelled" || download.bytes_total === null) continue;
     sum.done += download.bytes_done;
     sum.total += download.bytes_total;
-    if (download.state === "running") sum.speed += download.speed;
+    if (!goes && download.state !== "complete") continue;
+    going.done += download.bytes_done;
+    going.total += download.bytes_total;
+    if (goes) going.left += download.bytes_total - download.bytes_done;
   }
-  if (sum.speed > 0 && sum.total > sum.done) sum.eta = (sum.total - sum.done) / sum.speed;
+  if (going.known && going.total > 0) sum.percent = percentOf(going.done, going.total);
+  if (going.known && sum.speed > 0 && going.left > 0) sum.eta = going.left / sum.speed;
   return sum;
 }

@@ -26,6 +26,7 @@
  * @property {number} bytes_received  On the wire in this run.
  * @property {number[]} breaks  Byte counts at which connections or attempts ended, the newest 20.
  * @property {number} attempt  The attempt under way, or the last one made.
+ * @property {number} [attempts]  Those that have ended.
  * @property {number} max_attempts
  * @property {number} [no_progress]  Attempts in a row that gained nothing.
  * @property {number} [max_no_progress]

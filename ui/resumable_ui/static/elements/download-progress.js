@@ -140,7 +140,7 @@ export class DownloadProgress extends StoreElement {
     this.#drawDots(download);
     this.#drawBar(download);
     setTexts(this.figures, figuresOf(download, store.serverNow(), this.#steadyRate(download)));
-    const reason = reasonOf(download);
+    const reason = reasonOf(download, store.serverNow());
     setHidden(this.reason, reason === "");
     setText(this.reason, reason);
     this.#drawButtons(download);

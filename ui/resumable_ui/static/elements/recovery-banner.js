@@ -76,7 +76,7 @@ export class RecoveryBanner extends StoreElement {
     setHidden(this.counts, counts === "");
     const tone = status === "lost" ? "lost" : help ? "bad" : recovering ? "warn" : status === "polling" ? "quiet" : "none";
     setAttribute(this.bar, "class", `banner ${tone}`);
-    const retryable = troubled.some(({ download }) => download.actions.includes("retry_now"));
+    const retryable = troubled.some(({ download }) => mayRetry(download));
     setHidden(this.again, status !== "lost");
     setHidden(this.retry, store.role === "viewer" || !retryable);
     setHidden(this.more, troubled.length === 0);
@@ -122,9 +122,9 @@ export class RecoveryBanner extends StoreElement {
     const [name, facts, reason] = item.querySelectorAll("b, .facts, .reason");
     setText(name, nameOf(download));
     const countdown = countdownWords(download, now);
-    const words = download.state === "waiting" ? attemptWords(download) : statusWords(download);
+    const words = download.state === "waiting" && !download.stale ? attemptWords(download) : statusWords(download);
     setText(facts, [words, countdown].filter(Boolean).join(", "));
-    setText(reason, reasonOf(download));
+    setText(reason, reasonOf(download, now));
   }
 
   /** @param {Download} download @param {string} key */
@@ -164,7 +164,7 @@ export class RecoveryBanner extends StoreElement {
 
   /** Try again whatever is in trouble and may be tried again. */
   async retryAll() {
-    const ids = this.#troubled().filter(({ download }) => download.actions.includes("retry_now"));
+    const ids = this.#troubled().filter(({ download }) => mayRetry(download));
     if (ids.length === 0 || this.retry.getAttribute("aria-disabled") === "true") return;
     setAttribute(this.retry, "aria-disabled", "true");
     this.#say("");
@@ -209,6 +209,11 @@ export class RecoveryBanner extends StoreElement {
   #button(key, click) {
     return make("button", { type: "button", click }, say(key));
   }
+}
+
+/** Whether trying again, or taking over from a process that is gone, is possible. @param {Download} download */
+function mayRetry(download) {
+  return download.actions.includes("retry_now") || download.actions.includes("resume");
 }
 
 /** @returns {string[]} */
