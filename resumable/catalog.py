@@ -16,6 +16,7 @@ from recovery.owner import surely_dead
 from recovery.rows import operations, read_operation
 from recovery.schema import file_identity
 from recovery.states import ACTIVE, TERMINAL, State
+from recovery.taxonomy import machine
 from recovery.transactions import new_id
 from resumable.errors import DownloadError
 from resumable.events import DownloadView
@@ -27,6 +28,8 @@ __all__ = ["Catalog", "Changes", "Cursor", "Entry", "moved"]
 
 _KIND: Final = "download"
 _SETTLE_S: Final = 5.0
+_MOMENT_S: Final = 1.0
+"""Length of a lease that ends in the transaction that takes it."""
 _POLL_S: Final = 0.1
 _COMMANDS: Final = {"pause": State.PAUSED, "cancel": State.CANCELLED, "retry_now": State.QUEUED}
 
@@ -179,16 +182,29 @@ class Catalog:
 
         None where it is recorded so already, or is not ours to record.
         """
-        fresh, now = new_id(), self._clock.time()
+        done = Change(state=State.COMPLETE, now=self._clock.time(), progress=(size, size))
+        return await self._record(spec, owner, done)
+
+    async def stopped(self, spec: OperationSpec, owner: str) -> int | None:
+        """Record that the program ends before it could begin a download; whoever starts what was unfinished takes it
+        up. Returns as ``found``.
+        """
+        return await self._record(
+            spec, owner, Change(state=State.PAUSED, now=self._clock.time(), verdict=machine.CONTROL)
+        )
+
+    async def _record(self, spec: OperationSpec, owner: str, change: Change) -> int | None:
+        fresh = new_id()
 
         def write(conn: sqlite3.Connection) -> int | None:
             known = None if spec.operation_id is None else read_operation(conn, spec.operation_id)
             if known is not None and known.state is State.COMPLETE:
                 return None
-            row, generation = self._journal.begin_and_claim_in(conn, spec, fresh, owner=owner, ttl_s=1.0, now=now)
+            row, generation = self._journal.begin_and_claim_in(
+                conn, spec, fresh, owner=owner, ttl_s=_MOMENT_S, now=change.now
+            )
             if generation is not None:
-                done = Change(state=State.COMPLETE, now=now, progress=(size, size))
-                self._journal.record_in(conn, row.operation_id, generation, done)
+                self._journal.record_in(conn, row.operation_id, generation, change)
             return generation
 
         return await self._journal.transact(write)

@@ -168,11 +168,21 @@ class Roster:
             self._looking.release()
 
     async def put_down(self, run: Run) -> None:
-        """Write down what was stopped before that could be done, for its handle."""
+        """Record what was stopped before its supervisor had it, for its handle: that it goes on in the next process."""
+        shared = self._shared
+        if run.control.state is not None:
+            return
+        owner = shared.supervisor.owner
+        known = await shared.catalog.known(run.download_id, owner)
+        if known.complete or known.leased:
+            return
         if not run.remembered:
-            known = await self._shared.catalog.known(run.download_id, self._shared.supervisor.owner)
-            if not known.complete:
-                await self._remember(run)
+            run.take_up(known)
+            await self._remember(run)
+        generation = await shared.supervisor.edge.ask(shared.catalog.stopped(run.spec(), owner))
+        if generation is not None:
+            run.standing.generation = generation
+            run.standing.become(State.PAUSED)
 
     async def _remember(self, run: Run, generation: int | None = None) -> None:
         """Write down what was asked for: the redacted form in the store, the secret half beside it; nothing while

@@ -95,6 +95,7 @@ async def test_leaving_while_what_is_there_is_hashed(rig: Rig, origin: Origin, h
             await manager.__aexit__(None, None, None)
         with pytest.raises(DownloadPaused):
             await handle
+    assert (handle.view.state, row(rig.state, "SELECT state FROM operations")) == (State.PAUSED, ("paused",))
     hashing.go_on.set()
     async with rig.manager() as manager:
         (again,) = await manager.recover()
@@ -140,7 +141,9 @@ async def test_what_was_started_and_left_at_once_is_kept(rig: Rig, origin: Origi
     for handle in handles:
         with pytest.raises(DownloadPaused):
             await handle
+        assert handle.view.state is State.PAUSED
     async with rig.manager() as manager:
+        assert {(view.state, view.stale) for view in await manager.downloads()} == {(State.PAUSED, False)}
         again = await manager.recover()
         assert {handle.download_id for handle in again} == {handle.download_id for handle in handles}
         await asyncio.gather(*again)
@@ -156,6 +159,20 @@ async def test_what_is_refused_is_not_written_down(rig: Rig, origin: Origin) -> 
         assert await manager.downloads() == []
     assert row(rig.state, "SELECT count(*) FROM downloads") == (0,)
     assert list((rig.folder / "state.db.links").iterdir()) == []
+
+
+async def test_what_had_failed_is_asked_for_again_and_left_at_once(rig: Rig, origin: Origin) -> None:
+    """Whoever asked for it again is not forgotten."""
+    origin.put("/f", A, Behaviour(status=404))
+    async with rig.manager() as manager:
+        with pytest.raises(StatusError):
+            await manager.start(origin.url("/f"), rig.file())
+    async with rig.manager() as manager:
+        manager.start(origin.url("/f"), rig.file())
+    origin.behave("/f", Behaviour())
+    async with rig.manager() as manager:
+        (again,) = await manager.recover()
+        assert (await again).size == A.size
 
 
 # -- found -------------------------------------------------------------------------------------------------------------
