@@ -17,6 +17,7 @@ import pytest
 from recovery.journal import JsonValue, OperationSpec
 from recovery.states import State
 from resumable.events import DownloadView
+from resumable_ui.clients import Bucket
 from tests.hubs import TOKEN, Served, Watcher, served, until
 from tests.origin import Behaviour, Content, Origin
 
@@ -283,6 +284,69 @@ async def test_a_client_that_reads_nothing_misses_progress_and_delays_nobody(hub
             while b'["snapshot"' not in heard:
                 heard = heard[-200_000:] + await loop.sock_recv(raw, 1 << 16)
         assert b'"state":"paused"' in heard
+
+
+async def test_what_comes_when_a_client_has_caught_up_is_sent_after_the_snapshot(
+    hub: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot does not say what was forgotten; and a change of state that a tick takes is not skipped."""
+    page = await hub.watcher("all")
+    hub.hub.show(view("d1"))
+    hub.hub.show(view("d2"))
+    await page.until(lambda: page.sees("d2")["state"] == "running")
+    sockets, broadcaster = hub.hub._sockets, hub.hub._broadcaster
+    assert sockets is not None
+    assert broadcaster is not None
+    with monkeypatch.context() as slow:
+        slow.setattr(sockets, "backlog", lambda _sid: (100, 0))
+        hub.hub.show(view("d1", bytes_done=6))
+        hub.flush()
+        assert [client.flow.skipping for client in hub.hub.clients] == [True]
+        hub.hub.show(view("d1", bytes_done=7, state=State.PAUSED))
+        hub.flush()
+    await page.until(lambda: page.sees("d1")["state"] == "paused")
+    broadcaster.clients[next(iter(broadcaster.clients))].flow.skipping = True
+    broadcaster.removed("d2", "forgotten")
+    await page.until(lambda: page.of("download_removed"))
+    assert [name for name, _ in page.events[-2:]] == ["snapshot", "download_removed"]
+
+
+async def test_answers_are_not_kept_for_who_does_not_read_them(hub: Served) -> None:
+    """A client that asks on and on and reads nothing is disconnected before it costs memory."""
+    for n in range(400):
+        hub.hub.show(view(f"d{n}", url="x" * 1000))
+    with sleeping(hub.url) as raw:
+        await until(lambda: len(hub.hub.clients) == 1)
+        (slow,) = hub.hub.clients
+        slow.snapshots = Bucket(burst=1000, rate=1000)
+        worst = 0
+        for n in range(200):
+            data = f'42{n}["subscribe",{{"rooms":["all"]}}]'.encode()
+            raw.sendall(struct.pack("!BBI", 0x81, 0x80 | len(data), 0) + data)
+            await asyncio.sleep(0.005)
+            worst = max(worst, hub.backlog(slow)[1])
+            if slow not in hub.hub.clients:
+                break
+        await until(lambda: not hub.hub.clients, "it is shown out")
+        assert worst < 16 << 20
+
+
+async def test_questions_are_paced(hub: Served) -> None:
+    """Snapshots and details cost the hub most: each client gets a few at once, and then some a second."""
+    page = await hub.watcher("all")
+    codes = []
+    for event, data in (("subscribe", {"rooms": ["all"]}), ("operation_details", {"operation_id": "x"})):
+        answers = await asyncio.gather(*(page.call(event, data) for _ in range(300)))
+        codes.append({answer.get("error", {}).get("code") for answer in answers})
+    assert codes == [{None, "rate_limited"}, {"not_found", "rate_limited"}]
+
+
+async def test_a_legacy_client_is_told_of_thousands(hub: Served) -> None:
+    """As fast as it reads, and not at once: it is not taken for one that does not read."""
+    for n in range(2000):
+        hub.hub.show(view(f"d{n}"))
+    old = await hub.watcher(v=None)
+    await old.until(lambda: len(old.downloads) == 2000, timeout_s=30)
 
 
 async def test_a_client_whose_queue_only_grows_is_disconnected(hub: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from resumable_ui.access import Access
 from resumable_ui.api import ROUTES
 from resumable_ui.hub import Hub
 from resumable_ui.openapi import document
-from resumable_ui.refusals import HTTP_STATUS, Code
+from resumable_ui.refusals import HTTP_STATUS, Code, Refused
 from tests.hubs import TOKEN, Served, Watcher, served, until
 from tests.origin import Behaviour, Content, Origin
 
@@ -126,6 +126,28 @@ async def test_retry_all(hub: Served, origin: Origin) -> None:
     assert [one["code"] for one in answer["refused"]] == ["not_allowed", "not_found"]
     for body in ({"action": "relink", "filter": "all"}, {"action": "retry"}, {"action": "retry", "filter": "some"}, {}):
         assert (await hub.http("POST", "/api/bulk", body=body))[0] == 400
+
+
+async def test_many_at_once_wait_for_each_other_in_part_only(hub: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 40 waits for the state file; the answer keeps the order, and never more than 16 are at it."""
+    commands = hub.hub._commands
+    assert commands is not None
+    at_work: list[int] = []
+
+    async def act(download_id: str, _action: str, _args: object) -> dict[str, Any]:
+        at_work.append(at_work[-1] + 1 if at_work else 1)
+        await asyncio.sleep(0.01)
+        at_work.append(at_work[-1] - 1)
+        if download_id.endswith("7"):
+            raise Refused(Code.NOT_ALLOWED, "no")
+        return {}
+
+    monkeypatch.setattr(commands, "act", act)
+    names = [f"d{n}" for n in range(40)]
+    answer = await commands.bulk("retry", names, {})
+    assert answer["done"] == [name for name in names if not name.endswith("7")]
+    assert [one["id"] for one in answer["refused"]] == ["d7", "d17", "d27", "d37"]
+    assert max(at_work) == 16
 
 
 REFUSALS = [

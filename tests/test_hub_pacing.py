@@ -10,6 +10,7 @@ from resumable_ui.clients import (
     CAUGHT_UP_BELOW,
     DROP_ABOVE,
     DROP_ABOVE_BYTES,
+    MOST_ROOMS,
     SKIP_ABOVE,
     SKIP_ABOVE_BYTES,
     Bucket,
@@ -25,13 +26,13 @@ def test_progress_waits_for_its_turn_and_a_change_of_state_does_not() -> None:
     """The newest is enough, ten times a second."""
     feed = Feed(max_hz=10)
     feed.put("a", urgent=False)
-    assert feed.take(0.0) == ["a"]
+    assert list(feed.take(0.0)) == ["a"]
     feed.put("a", urgent=False)
     feed.put("a", urgent=False)
-    assert feed.take(0.05) == []
+    assert list(feed.take(0.05)) == []
     feed.put("b", urgent=True)
-    assert feed.take(0.06, urgent_only=True) == ["b"]
-    assert feed.take(0.1) == ["a"]
+    assert list(feed.take(0.06, urgent_only=True)) == ["b"]
+    assert list(feed.take(0.1)) == ["a"]
     assert feed.idle
 
 
@@ -40,10 +41,13 @@ def test_news_stay_urgent_until_they_are_sent() -> None:
     feed = Feed()
     feed.put("a", urgent=True)
     feed.put("a", urgent=False)
-    assert feed.take(0.0, urgent_only=True) == ["a"]
+    assert feed.take(0.0, urgent_only=True) == {"a": True}
+    feed.put("a", urgent=True)
+    feed.put("b", urgent=False)
+    assert feed.take(1.0) == {"a": True, "b": False}
     feed.put("a", urgent=False)
     feed.forget("a")
-    assert feed.take(9.0) == []
+    assert list(feed.take(9.0)) == []
 
 
 @settings(deadline=None)
@@ -85,7 +89,7 @@ def test_a_flood_of_states_does_not_put_progress_off() -> None:
         feed.put("k", urgent=True)
         feed.take(1.0, urgent_only=True)
     feed.put("k", urgent=False)
-    assert feed.take(1.14) == ["k"]
+    assert list(feed.take(1.14)) == ["k"]
 
 
 FLOWS = [
@@ -149,6 +153,15 @@ def test_who_sees_what() -> None:
     ):
         client = Client("s", rooms=set(rooms))
         assert (client.sees("d", "p"), client.sees_recovery("d", "p")) == (sees, recovery)
+
+
+def test_rooms_are_limited_in_all() -> None:
+    """Not a call at a time only; what is refused changes nothing."""
+    client = Client("s")
+    assert client.join(f"download:{n}" for n in range(MOST_ROOMS))
+    assert client.join(["download:0"])
+    assert not client.join(["download:x"])
+    assert len(client.rooms) == MOST_ROOMS
 
 
 def test_a_bucket_allows_a_burst_and_then_its_rate() -> None:

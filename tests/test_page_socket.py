@@ -270,6 +270,15 @@ async def test_another_epoch_voids_what_was_known(page: Page) -> None:
             await comes_true(page, "store.downloads.size === 1 && store.downloads.get('a').bytes_done === 1")
 
 
+async def test_a_snapshot_that_comes_unasked_is_taken(page: Page) -> None:
+    """The hub sends one to a page that had been too slow: what it missed is in it, what is gone is not."""
+    async with serving() as server, following(page, server.url):
+        server.downloads = [record("a"), record("b")]
+        await live(page)
+        await server.sio.emit("snapshot", snapshot([record("a", "complete", rev=9)], seq=9), to=server.sids[-1])
+        await comes_true(page, "store.downloads.size === 1 && store.downloads.get('a').state === 'complete'")
+
+
 async def test_a_line_that_died_in_silence_is_noticed(page: Page) -> None:
     """No pings, no bytes, no FIN: after interval and timeout the page says so, and comes back by itself."""
     async with serving(ping_interval=1, ping_timeout=1) as server, following(page, server.url):

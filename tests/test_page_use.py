@@ -329,6 +329,31 @@ async def test_retry_all_says_what_was_refused(page: Page) -> None:
     assert await asked(page) == [["bulk_action", {"action": "retry", "filter": ["a", "b"]}]]
 
 
+async def test_retry_all_of_thousands_is_asked_in_parts(page: Page) -> None:
+    """A packet has a largest size; and what was said of troubles goes when they do."""
+    many = [record(f"d{n:04}", "failed", error=STOPPED) for n in range(1200)]
+    await show(page, snapshot(many))
+    await page.evaluate("""() => {
+      answers.bulk_action = { ok: true, done: [], refused: [{ id: "a", code: "not_allowed", message: "gone" }] };
+    }""")
+    await page.get_by_role("button", name="Retry all").click()
+    answer = page.get_by_text("3 downloads could not be retried: gone")
+    await answer.wait_for()
+    parts = [data["filter"] for _, data in await asked(page)]
+    assert [len(part) for part in parts] == [500, 500, 200]
+    assert sorted(name for part in parts for name in part) == [one["download_id"] for one in many]
+    await show(page, snapshot([], seq=2))
+    assert not await answer.is_visible()
+
+
+async def test_retry_all_takes_over_from_a_process_that_is_gone(page: Page) -> None:
+    """It needs help, and Resume is its button."""
+    await show(page, snapshot([record("a", stale=True, actions=["resume", "cancel"])]))
+    assert await page.get_by_role("status").inner_text() == "1 download needs your help."
+    await page.get_by_role("button", name="Retry all").click()
+    assert await asked(page) == [["bulk_action", {"action": "retry", "filter": ["a"]}]]
+
+
 async def test_cut_off_it_says_so(page: Page) -> None:
     """It cannot be dismissed, greys the figures, and offers to try at once; back again, all that is gone."""
     await show(page, snapshot([record("a")]), "lost")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from recovery.states import State
 from resumable.events import DownloadView
 from resumable_ui.board import Board, Change
-from resumable_ui.clients import Client, Turn
+from resumable_ui.clients import SKIP_ABOVE, SKIP_ABOVE_BYTES, Client, Turn, overrun
 from resumable_ui.feed import MAX_HZ, Feed
 from resumable_ui.sockets import Sockets, event_message
 from resumable_ui.wire import VERSION, operation_wire
@@ -103,9 +103,26 @@ class Broadcaster:
             self.send_state(client, self.unfinished())
 
     def send_state(self, client: Client, ids: Iterable[str]) -> None:
-        """Send one client how these downloads stand."""
-        for item in self._items(ids):
+        """Send one client how these downloads stand, no faster than it reads."""
+        client.owed.update(dict.fromkeys(ids))
+        self._pay(client)
+
+    def _pay(self, client: Client) -> None:
+        packets, size = self._sockets.backlog(client.sid)
+        if not client.owed or size > SKIP_ABOVE_BYTES:
+            return
+        due = list(client.owed)[: max(0, SKIP_ABOVE - packets)]
+        for name in due:
+            del client.owed[name]
+        for item in self._items(due):
             self._deliver(self._single(item), [client], lossy=False)
+
+    def keeps_up(self, client: Client) -> bool:
+        """Return whether a client reads what it is sent; end the connection of one that does not."""
+        if not overrun(*self._sockets.backlog(client.sid)):
+            return True
+        self._drop(client)
+        return False
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -144,10 +161,13 @@ class Broadcaster:
         self._flush(urgent_only=True)
 
     def _flush(self, *, urgent_only: bool) -> None:
-        ids = self._feed.take(asyncio.get_running_loop().time(), urgent_only=urgent_only)
-        if not ids or not self.clients:
-            return
-        items = self._items(ids)
+        taken = self._feed.take(asyncio.get_running_loop().time(), urgent_only=urgent_only)
+        for lossy in (False, True):
+            ids = [name for name, urgent in taken.items() if urgent is not lossy]
+            if ids and self.clients:
+                self._spread(self._items(ids), lossy=lossy)
+
+    def _spread(self, items: Sequence[tuple[str, str, str]], *, lossy: bool) -> None:
         singles: dict[int, str] = {}
         batches: dict[tuple[int, ...], list[Client]] = {}
         for client in list(self.clients.values()):
@@ -159,11 +179,11 @@ class Broadcaster:
                 for n in chosen:
                     if n not in singles:
                         singles[n] = self._single(items[n])
-                    self._deliver(singles[n], [client], lossy=not urgent_only)
+                    self._deliver(singles[n], [client], lossy=lossy)
                     if self._legacy_progress and client.legacy:
-                        self._deliver(self._legacy(items[n][0]), [client], lossy=not urgent_only)
+                        self._deliver(self._legacy(items[n][0]), [client], lossy=lossy)
         for chosen, clients in batches.items():
-            self._deliver(self._batch([items[n][2] for n in chosen]), clients, lossy=not urgent_only)
+            self._deliver(self._batch([items[n][2] for n in chosen]), clients, lossy=lossy)
 
     def _items(self, ids: Iterable[str]) -> list[tuple[str, str, str]]:
         items = []
@@ -196,6 +216,7 @@ class Broadcaster:
                     chosen.append(client.sid)
                 case Turn.SNAPSHOT:
                     self._send_snapshot(client)
+                    chosen.append(client.sid)
                 case Turn.DROP:
                     self._drop(client)
                 case Turn.SKIP:
@@ -203,8 +224,11 @@ class Broadcaster:
         self._sockets.send(chosen, message)
 
     def _catch_up(self) -> None:
-        """Give a snapshot to those who have read what they were behind with."""
+        """Give a snapshot to those who have read what they were behind with; end those who never read."""
         for client in list(self.clients.values()):
+            if not self.keeps_up(client):
+                continue
+            self._pay(client)
             if (
                 client.flow.skipping
                 and client.flow.turn(*self._sockets.backlog(client.sid), lossy=True) is Turn.SNAPSHOT

@@ -43,6 +43,11 @@ class Turn(Enum):
     DROP = "drop"
 
 
+def overrun(packets: int, size: int) -> bool:
+    """Return whether a queue of so many packets and bytes is that of a client that does not read."""
+    return packets > DROP_ABOVE or size > DROP_ABOVE_BYTES
+
+
 @dataclass(slots=True)
 class Flow:
     """Whether one client keeps up."""
@@ -51,7 +56,7 @@ class Flow:
 
     def turn(self, packets: int, size: int, *, lossy: bool) -> Turn:
         """Decide about one more packet, given the packets and bytes queued already."""
-        if packets > DROP_ABOVE or size > DROP_ABOVE_BYTES:
+        if overrun(packets, size):
             return Turn.DROP
         if self.skipping:
             if packets < CAUGHT_UP_BELOW and size <= SKIP_ABOVE_BYTES:
@@ -94,6 +99,18 @@ class Client:
     rooms: set[str] = field(default_factory=set)
     flow: Flow = field(default_factory=Flow)
     actions: Bucket = field(default_factory=lambda: Bucket(burst=60, rate=10))
+    snapshots: Bucket = field(default_factory=lambda: Bucket(burst=20, rate=2))
+    looks: Bucket = field(default_factory=lambda: Bucket(burst=MOST_ROOMS, rate=10))
+    owed: dict[str, None] = field(default_factory=dict)
+    """Downloads whose state it is still to be sent, first ones first."""
+
+    def join(self, rooms: Iterable[str]) -> bool:
+        """Enter rooms; return whether that was not too many."""
+        joined = self.rooms.union(rooms)
+        if len(joined) > MOST_ROOMS:
+            return False
+        self.rooms = joined
+        return True
 
     def sees(self, download_id: str, project_id: str) -> bool:
         """Return whether news of a download concern it."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 OWNER_ANSWERS_S: Final = 20.0
 """How long an owner may take to obey: longer than a lease lasts without a heartbeat, so that afterwards it is gone."""
 _LOOK_S: Final = 0.5
+_AT_ONCE: Final = 16
+"""Of several downloads: each waits for the state file a few times."""
 
 _GOAL: Final[Mapping[UserAction, frozenset[State]]] = {
     UserAction.PAUSE: frozenset({State.PAUSED}) | TERMINAL,
@@ -189,15 +191,22 @@ class Commands:
         """Do one action to several downloads; return ``{done: [ids], refused: [{id, code, message}]}``."""
         if ACTION_NAMES.get(action) is None or ACTION_NAMES[action] is UserAction.NEW_LINK:
             raise Refused(Code.BAD_REQUEST, f"no action {action[:40]!r} for several downloads")
-        done: list[str] = []
-        refused: list[dict[str, Any]] = []
-        for download_id in self._picked(which):
-            try:
-                await self.act(download_id, action, args)
-                done.append(download_id)
-            except Refused as refusal:
-                refused.append({"id": download_id, **refusal.to_wire()})
-        return {"done": done, "refused": refused}
+        picked = self._picked(which)
+        refusals: dict[str, Refused] = {}
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(download_id: str) -> None:
+            async with turns:
+                try:
+                    await self.act(download_id, action, args)
+                except Refused as refusal:
+                    refusals[download_id] = refusal
+
+        async with asyncio.TaskGroup() as group:
+            for download_id in picked:
+                group.create_task(one(download_id))
+        refused = [{"id": name, **refusals[name].to_wire()} for name in picked if name in refusals]
+        return {"done": [name for name in picked if name not in refusals], "refused": refused}
 
     def _picked(self, which: object) -> Sequence[str]:
         if isinstance(which, str):

@@ -29,14 +29,16 @@ class Feed:
         self._waiting.pop(key, None)
         self._next_at.pop(key, None)
 
-    def take(self, now: float, *, urgent_only: bool = False) -> list[str]:
-        """Return the keys to send at ``now`` (monotonic seconds), oldest news first; they are not returned again."""
+    def take(self, now: float, *, urgent_only: bool = False) -> dict[str, bool]:
+        """Return the keys to send at ``now`` (monotonic seconds), oldest news first, and whether each is urgent; they
+        are not returned again.
+        """
         early = now + self._interval_s * EARLY
-        taken = [
-            key
+        taken = {
+            key: urgent
             for key, urgent in self._waiting.items()
             if urgent or (not urgent_only and self._next_at.get(key, now) <= early)
-        ]
+        }
         for key in taken:
             del self._waiting[key]
             # A little early now is a little later the next time: the rate over time is kept.

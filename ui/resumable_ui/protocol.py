@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 from socketio.exceptions import ConnectionRefusedError as RefuseConnection
@@ -13,7 +13,7 @@ from resumable import __version__
 from resumable_ui.access import Access
 from resumable_ui.answers import Answers
 from resumable_ui.broadcast import SETTINGS, Broadcaster
-from resumable_ui.clients import Client, Role, checked_rooms
+from resumable_ui.clients import MOST_ROOMS, Bucket, Client, Role, checked_rooms
 from resumable_ui.commands import Commands
 from resumable_ui.refusals import Code, Refused
 from resumable_ui.sockets import PING_INTERVAL_S, Sockets
@@ -118,6 +118,8 @@ class Protocol:
             client = self._broadcaster.clients.get(sid)
             if client is None:
                 return self._refusal(Refused(Code.UNAUTHORIZED, "not connected"), data)
+            if not self._broadcaster.keeps_up(client):
+                return self._refusal(Refused(Code.BUSY, "answers are not read"), data)
             try:
                 return await handler(client, data[0] if data else None)
             except Refused as refusal:
@@ -141,10 +143,21 @@ class Protocol:
         rooms = checked_rooms(data.get("rooms") if isinstance(data, dict) else None)
         if rooms is None:
             raise Refused(Code.BAD_REQUEST, "rooms must be a list of all, recovery, project:ID or download:ID")
+        self._pace(client.snapshots)
         # No await between joining and reading: nothing can fall between snapshot and events.
-        client.rooms |= rooms
+        self._join(client, rooms)
         client.flow.skipping = False
         return {"ok": True, **self._broadcaster.board.snapshot(client.rooms, self._time()), "settings": SETTINGS}
+
+    @staticmethod
+    def _join(client: Client, rooms: Iterable[str]) -> None:
+        if not client.join(rooms):
+            raise Refused(Code.BAD_REQUEST, f"at most {MOST_ROOMS} rooms; watch all, or leave some")
+
+    @staticmethod
+    def _pace(bucket: Bucket) -> None:
+        if not bucket.take(asyncio.get_running_loop().time()):
+            raise Refused(Code.RATE_LIMITED, "too many questions at once; wait a second")
 
     async def _unsubscribe(self, client: Client, data: Any) -> dict[str, Any]:
         rooms = checked_rooms(data.get("rooms") if isinstance(data, dict) else None)
@@ -156,7 +169,8 @@ class Protocol:
     async def _subscribe_project(self, client: Client, data: Any) -> dict[str, Any]:
         """The source application's: an object or a bare id; answers with the present state and an acknowledgement."""
         room = _project_room(data)
-        client.rooms.add(room)
+        self._pace(client.looks)
+        self._join(client, [room])
         board = self._broadcaster.board
         ids = [view.download_id for view in board.views() if f"project:{view.project_id}" == room]
         self._broadcaster.send_state(client, ids)
@@ -171,10 +185,11 @@ class Protocol:
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
-    async def _details(self, _client: Client, data: Any) -> dict[str, Any]:
+    async def _details(self, client: Client, data: Any) -> dict[str, Any]:
         name = data.get("operation_id") if isinstance(data, dict) else None
         if not isinstance(name, str):
             raise Refused(Code.BAD_REQUEST, "operation_id must be a text")
+        self._pace(client.looks)
         return {"ok": True, **await self._commands.details(name)}
 
     def _acting(self, what: str, work: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]) -> Handler:

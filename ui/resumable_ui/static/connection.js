@@ -106,6 +106,8 @@ export class Connection {
     this.#on("progress_update", (update) =>
       this.#news({ ...update, items: [{ project_id: update.project_id, progress: update.progress }] }),
     );
+    // What a page that could not keep up has missed.
+    this.#on("snapshot", (snapshot) => store.ready && store.applySnapshot(snapshot));
     this.#on("download_removed", ({ download_id: id }) => store.remove(id));
     this.#on("server_shutdown", ({ retry_in: seconds } = {}) => this.own?.holdOff((Number(seconds) || 0) * 1000));
   }

@@ -2,7 +2,7 @@
  * For places where websockets are blocked: the same truth from `GET api/snapshot` every two seconds, and requests as
  * `POST`s. Slower, and the page says so.
  */
-import { failure } from "./requests.js";
+import { ANSWER_WITHIN_MS, failure, waitFor } from "./requests.js";
 import { say } from "./strings.js";
 
 /** @typedef {import("./types.js").Answer & Record<string, any>} Answer */
@@ -76,7 +76,7 @@ export class Polling {
         method,
         headers: { ...this.#headers(), ...(body ? { "Content-Type": "application/json" } : {}) },
         ...(body ? { body: JSON.stringify(body) } : {}),
-        signal: AbortSignal.timeout(8_000),
+        signal: AbortSignal.timeout(waitFor(event, ANSWER_WITHIN_MS)),
       });
       const answer = await response.json();
       return typeof answer.ok === "boolean" ? answer : { ...answer, ok: response.ok };

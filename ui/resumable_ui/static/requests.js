@@ -6,7 +6,9 @@ import { say } from "./strings.js";
 
 /** @typedef {import("./types.js").Answer & Record<string, any>} Answer */
 
-const ANSWER_WITHIN_MS = 8_000;
+export const ANSWER_WITHIN_MS = 8_000;
+/** One action to hundreds of downloads takes its time. */
+const BULK_WITHIN_MS = 60_000;
 
 export class Requests {
   /** @type {Map<string, {event: string, data: Record<string, unknown>, done: (answer: Answer) => void}>} */
@@ -27,7 +29,7 @@ export class Requests {
     if (!this.socket.connected) return Promise.resolve(failure("not_connected", say("not-connected")));
     const id = randomId();
     return new Promise((resolve) => {
-      const timer = setTimeout(() => done(failure("no_answer", say("no-answer"))), this.withinMs);
+      const timer = setTimeout(() => done(failure("no_answer", say("no-answer"))), waitFor(event, this.withinMs));
       /** @param {Answer} answer */
       const done = (answer) => {
         clearTimeout(timer);
@@ -48,6 +50,11 @@ export class Requests {
     const request = this.#open.get(id);
     if (request !== undefined) this.socket.emit(request.event, request.data, request.done);
   }
+}
+
+/** How long an answer may take. @param {string} event @param {number} usualMs */
+export function waitFor(event, usualMs) {
+  return event === "bulk_action" ? Math.max(BULK_WITHIN_MS, usualMs) : usualMs;
 }
 
 /** @param {string} code @param {string} message @returns {Answer} */

@@ -14,6 +14,8 @@ import { BANNER } from "./recovery-banner-style.js";
 const DISMISSED = "resumable.dismissed";
 const MOST_LISTED = 20;
 const MOST_KEPT = 500;
+/** Ids in one request: a server takes no packet of any length. */
+const MOST_ASKED = 500;
 
 export class RecoveryBanner extends StoreElement {
   /** @type {Set<string>} */
@@ -81,7 +83,10 @@ export class RecoveryBanner extends StoreElement {
     setHidden(this.retry, store.role === "viewer" || !retryable);
     setHidden(this.more, troubled.length === 0);
     setHidden(this.dismiss, troubled.length === 0);
-    if (troubled.length === 0) this.#show(false);
+    if (troubled.length === 0) {
+      this.#show(false);
+      this.#say("");
+    }
     this.#drawList(troubled);
   }
 
@@ -169,13 +174,20 @@ export class RecoveryBanner extends StoreElement {
     setAttribute(this.retry, "aria-disabled", "true");
     this.#say("");
     const filter = ids.map(({ download }) => download.download_id);
-    const answer = await this.store?.request("bulk_action", { action: "retry", filter });
+    /** @type {{code: string, message?: string}[]} */
+    const refused = [];
+    let answer = null;
+    for (let at = 0; at < filter.length && (answer === null || answer.ok); at += MOST_ASKED) {
+      const data = { action: "retry", filter: filter.slice(at, at + MOST_ASKED) };
+      answer = (await this.store?.request("bulk_action", data)) ?? null;
+      refused.push(...(answer?.refused ?? []));
+    }
     setAttribute(this.retry, "aria-disabled", null);
-    const refused = answer?.refused ?? [];
-    if (answer === undefined || !answer.ok) this.#say(refusalWords(answer ?? null));
+    if (answer === null || !answer.ok) this.#say(refusalWords(answer));
     else if (refused.length > 0) {
       this.#say(say("banner.refused", { n: refused.length, reason: refused[0].message ?? refused[0].code }));
     }
+    this.draw();
   }
 
   toggle() {
