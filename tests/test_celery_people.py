@@ -81,7 +81,8 @@ def test_progress_can_be_seen(running: Worker, tmp_path: Path) -> None:
         seen: list[dict[str, Any]] = []
 
         def look() -> bool:
-            state, info = result.state, result.info
+            meta = result.backend.get_task_meta(result.id)
+            state, info = meta["status"], meta["result"]
             if state == "PROGRESS" and isinstance(info, dict) and info not in seen:
                 seen.append(info)
             return bool(state == "SUCCESS")

@@ -87,6 +87,8 @@ class TaskRun:
         """What was raised in the task's thread while a synchronous body ran there."""
         self.on_shutdown: Callable[[], None] | None = None
         """Called when the worker begins to shut down warmly; None: it finishes, as Celery promises."""
+        self.shown = False
+        """Whether more than STARTED has been shown of it."""
         self._journal: Journal
         self._clock: Clock
         self._tell_at = 0.0
@@ -207,7 +209,7 @@ class TaskRunner:
         )
         if call.in_thread:
             side.post(call.show_started)
-        keeping = asyncio.get_running_loop().create_task(self._keep_soon(call, side)) if call.message else None
+        keeping = asyncio.get_running_loop().create_task(self._keep_soon(run)) if call.message else None
         if call.at_once:
             run.control.retry_now()
         self.running.add(run)
@@ -242,13 +244,14 @@ class TaskRunner:
             return Ending(how=How.FAILED, error=error, operation_id=former.operation_id)
         return None  # what it returned is known to nobody: it is done again, and finds everything done
 
-    async def _keep_soon(self, call: TaskCall, side: CallerSide) -> None:
+    async def _keep_soon(self, run: TaskRun) -> None:
         """Keep the message of a task that takes its time, and show that it runs. Of one that dies at once the broker
         still has it, and nobody could see it run.
         """
         await self._clock.sleep(_KEEP_AFTER_S)
-        if not call.in_thread:
-            side.post(call.show_started)
+        call = run.call
+        if not call.in_thread and not run.shown:
+            run.side.post(call.show_started)
         await asyncio.to_thread(self._messages.put, call.task_id, call.message)
 
     async def _settle_message(self, call: TaskCall, ending: Ending, keeping: asyncio.Task[None]) -> None:

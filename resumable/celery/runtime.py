@@ -152,7 +152,7 @@ class CeleryProgress:
         meta = progress_meta(views)
         if not worth_telling(self._shown, meta):
             return
-        self._shown, self._pending = meta, True
+        self._shown, self._pending, self._run.shown = meta, True, True
         self._not_before = time.monotonic() + _TELL_EVERY_S
         self._run.side.post(functools.partial(self._show, meta))
 
