@@ -18,6 +18,7 @@ from resumable_ui.quantities import (
     parse_rate,
     parse_size,
 )
+from resumable_ui.serving import access_of
 
 URL = "https://example.org/file.bin"
 HEX = "0123456789abcdef" * 4
@@ -229,7 +230,7 @@ def test_a_list_of_aria2_has_mirrors_and_options() -> None:
     """Tabs separate mirrors; indented lines are options of the entry above; tuning options of aria2 change nothing."""
     text = (
         "https://a/1\thttps://b/1\n"
-        "  out=sub/one.bin\n\tdir=/data\n"
+        "  out=sub/one.bin\n\tdir=data\n"
         f"  checksum=sha-256={HEX.upper()}\n"
         "  header=Authorization: Bearer x\n  header=X-A: 1\n"
         "  split=16\n  gid=0123\n"
@@ -239,7 +240,7 @@ def test_a_list_of_aria2_has_mirrors_and_options() -> None:
         line=1,
         urls=("https://a/1", "https://b/1"),
         out="sub/one.bin",
-        directory="/data",
+        directory="data",
         sha256=HEX,
         headers={"Authorization": "Bearer x", "X-A": "1"},
     )
@@ -255,6 +256,12 @@ BAD_LISTS = [
     ("https://a/1\n  out=~/x\n", "line 2: .*not a file name below"),
     ("https://a/1\n  out=a\\..\\b\n", "line 2: .*not a file name below"),
     ("https://a/1\n  out=sub/\n", "line 2: .*not a file name below"),
+    ("https://a/1\n  dir=/data\n", "line 2: .*not a folder below"),
+    ("https://a/1\n  dir=a/../../b\n", "line 2: .*not a folder below"),
+    ("https://a/1\n  dir=~/x\n", "line 2: .*not a folder below"),
+    ("https://a/1\n  dir=..\\b\n", "line 2: .*not a folder below"),
+    ("https://a/1\n  dir=C:\\b\n", "line 2: .*not a folder below"),
+    ("https://a/1\n  dir=\n", "line 2: .*not a folder below"),
     ("https://a/1\n  checksum=md5=d41d8cd98f00b204e9800998ecf8427e\n", "line 2: checksum 'md5' is not supported"),
     ("https://a/1\n  checksum=sha-256=12\n", "line 2: not a SHA-256"),
     ("https://a/1\n  referer=https://x\n", "line 2: option 'referer' is not supported"),
@@ -403,6 +410,31 @@ def test_a_wrong_environment_is_named() -> None:
     assert "environment variable RESUMABLE_RETRIES: 'many' is not a whole number" in line
 
 
+HOSTS = [
+    ("example.org", "example.org"),
+    ("Example.ORG.", "example.org"),
+    ("example.org:8443", "example.org"),
+    ("https://example.org", "example.org"),
+    ("https://example.org:8443/", "example.org"),
+    ("[fd00::1]", "fd00::1"),
+    ("fd00::1", "fd00::1"),
+    ("10.0.0.7:80", "10.0.0.7"),
+]
+
+
+@pytest.mark.parametrize(("text", "name"), HOSTS)
+def test_an_allowed_host_may_be_written_as_people_do(text: str, name: str) -> None:
+    """With port, scheme or brackets; the Host header is compared without."""
+    assert access_of(parse(["serve", "--allow-host", text], {})).hosts == {name}
+
+
+@pytest.mark.parametrize("text", ["", "*", "a b", "https://example.org/path", "ftp://example.org", "user@example.org"])
+def test_what_is_no_host_name_is_refused(text: str) -> None:
+    """It would match nothing, and nobody would know why."""
+    with pytest.raises(UsageError, match="no host name"):
+        access_of(parse(["serve", "--allow-host", text], {}))
+
+
 # -- orders ------------------------------------------------------------------------------------------------------------
 
 
@@ -419,7 +451,7 @@ def test_orders_join_links_lists_and_header_files() -> None:
             url="https://a/2",
             mirrors=("https://b/2",),
             dest="two",
-            directory="elsewhere/sub",
+            directory="here/elsewhere/sub",
             headers={"A": "3"},
         ),
         Order(url="https://a/3", directory="here", headers={"A": "2"}),

@@ -155,6 +155,11 @@ PLACES = [
     ("proxy.example", "https://proxy.example", {}, True),
     (HERE, "https://proxy.example", {}, True),  # a proxy that sends its own name for us as Host
     ("proxy.example:81", "http://proxy.example:82", {}, True),
+    (HERE, None, {"Sec-Fetch-Site": "cross-site"}, False),  # an image on a page of another site
+    (HERE, None, {"Sec-Fetch-Site": "same-site"}, False),  # of another port of this machine
+    (HERE, None, {"Sec-Fetch-Site": "same-origin"}, True),
+    (HERE, None, {"Sec-Fetch-Site": "none"}, True),
+    (HERE, "https://proxy.example", {"Sec-Fetch-Site": "same-site"}, True),
 ]
 
 
@@ -455,6 +460,46 @@ async def test_a_thousand_connections_are_bounded(hub: Served) -> None:
         assert (await page.subscribe("all"))["ok"]
         await asyncio.gather(*(raw.close() for raw in sockets))
     await still_serves(hub)
+
+
+async def test_strangers_that_poll_leave_room_for_websockets(hub: Served) -> None:
+    """An older browser does not say whose page it is that begins a hundred connections."""
+    codes = [
+        (await hub.http("GET", "/socket.io/?EIO=4&transport=polling", token=None))[0]
+        for _ in range(3 * hub.hub.max_clients)
+    ]
+    assert Counter(codes) == {200: 8, 503: 16}
+    page = await hub.watcher("all")
+    assert (await page.subscribe("all"))["ok"]
+
+
+async def test_a_link_to_the_page_works_from_anywhere(hub: Served) -> None:
+    """What a page of another site may do is send people here."""
+    status, _ = await hub.http("GET", "/", token=None, headers={"Sec-Fetch-Site": "cross-site"})
+    assert status == 200
+
+
+@pytest.mark.parametrize(("token", "role"), [(TOKEN, "operator"), (VIEWER, "viewer")])
+async def test_a_snapshot_says_what_its_reader_may_do(hub: Served, token: str, role: str) -> None:
+    """Over both ways: a page that polls is told nowhere else."""
+    page = await hub.watcher(token=token)
+    assert (await page.subscribe("all"))["role"] == role
+    assert (await hub.http("GET", "/api/snapshot", token=token))[1]["role"] == role
+
+
+async def test_half_a_character_is_a_bad_request(hub: Served) -> None:
+    """JSON can hold it, a file name and the state file cannot."""
+    page = await hub.watcher("all")
+    half = "a\ud800"
+    answers = [
+        await page.call("operation_details", {"operation_id": half}),
+        await page.call("download_action", {"download_id": half, "action": "pause"}),
+        await page.call("add_download", {"url": "http://127.0.0.1/x", "directory": half}),
+    ]
+    assert [answer["error"]["code"] for answer in answers] == ["bad_request"] * 3
+    assert (await page.call("bulk_action", {"action": "pause", "filter": [half]}))["refused"][0][
+        "code"
+    ] == "bad_request"
 
 
 async def test_a_flood_of_actions_is_slowed_down(hub: Served) -> None:

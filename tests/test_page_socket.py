@@ -279,6 +279,19 @@ async def test_a_snapshot_that_comes_unasked_is_taken(page: Page) -> None:
         await comes_true(page, "store.downloads.size === 1 && store.downloads.get('a').state === 'complete'")
 
 
+async def test_reconnecting_a_hosts_own_socket(page: Page) -> None:
+    """Its client is asked to connect; where it is connected it is left alone."""
+    asked = await page.evaluate("""() => {
+      const socket = { connected: false, asked: 0, on() {}, off() {}, emit() {}, connect() { this.asked += 1; } };
+      const store = m.connect({ socket });
+      store.reconnect();
+      socket.connected = true;
+      store.reconnect();
+      return socket.asked;
+    }""")
+    assert asked == 1
+
+
 async def test_a_line_that_died_in_silence_is_noticed(page: Page) -> None:
     """No pings, no bytes, no FIN: after interval and timeout the page says so, and comes back by itself."""
     async with serving(ping_interval=1, ping_timeout=1) as server, following(page, server.url):

@@ -367,6 +367,21 @@ async def test_cut_off_it_says_so(page: Page) -> None:
     assert not await page.get_by_text("Connection to the server lost").is_visible()
 
 
+async def test_without_access_old_trouble_is_not_shown(page: Page) -> None:
+    """The server began anew with another token: what the former one said does not stand as current."""
+    await show(page, snapshot([record("a", "failed", error=STOPPED)]))
+    assert await page.get_by_role("button", name="Retry all").is_visible()
+    await show(page, snapshot([record("a", "failed", error=STOPPED)]), "unauthorized")
+    assert not await page.get_by_role("button", name="Retry all").is_visible()
+    assert await page.locator("recovery-banner").inner_text() == ""
+
+
+async def test_a_snapshot_says_whether_there_are_buttons(page: Page) -> None:
+    """A viewer's page has none, however it follows."""
+    await show(page, snapshot([record("a")]) | {"role": "viewer"}, "polling")
+    assert await page.get_by_role("button", name="Pause: a.safetensors").count() == 0
+
+
 async def test_a_refused_token_can_be_replaced(page: Page) -> None:
     """Pasted as it is, or as the whole link."""
     await show(page, snapshot([record("a")]), "unauthorized")
@@ -530,12 +545,12 @@ async def test_the_title_and_the_token(browser: Browser) -> None:
     """The token leaves the address bar and is kept for the tab; without a hub the page says that it has no line."""
     index = ("text/html", (STATIC / "index.html").read_text())
     async with page_host({"page.html": index}) as url, opened(browser, faults=False) as page:
-        await page.goto(f"{url}page.html?x=1#token=s3cret-token")
+        await page.goto(f"{url}page.html?x=1#token=s3cret%2Btoken%25+%26")
         await comes_true(page, "sessionStorage.length > 0")
         assert page.url == f"{url}page.html?x=1"
         assert await page.evaluate("Object.entries(sessionStorage)") == [
-            ["resumable.token:/some/where/", "s3cret-token"]
+            ["resumable.token:/some/where/", "s3cret+token%+&"]
         ]
-        assert "s3cret-token" not in await page.content()
+        assert "s3cret" not in await page.content()
         await page.get_by_text("Connection to the server lost. Figures may be out of date.").wait_for()
         await page.get_by_text("Loading downloads…").wait_for()

@@ -72,6 +72,15 @@ class Access:
         name = hostname_of(host or "")
         return name is not None and (name in LOOPBACK_NAMES or name in self.hosts)
 
+    @staticmethod
+    def site_allowed(headers: Mapping[str, str]) -> bool:
+        """Return whether a request without an Origin header comes from a page of ours, as far as the browser says.
+
+        Images, scripts and forms of another site send none, but browsers add ``Sec-Fetch-Site`` (W3C Fetch Metadata)
+        on loopback and over https. Where there is an Origin, that decides.
+        """
+        return "origin" in headers or headers.get("sec-fetch-site") not in {"cross-site", "same-site"}
+
     def origin_allowed(self, origin: str | None, host: str | None) -> bool:
         """Return whether a page of ``origin`` may speak to us; no Origin header means that it is no page of another
         site.
@@ -103,6 +112,15 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is an IP address, without brackets."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def hostname_of(host: str) -> str | None:

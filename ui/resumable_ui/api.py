@@ -133,7 +133,9 @@ class Api:
     async def _snapshot(self, request: HttpRequest, _variables: Mapping[str, str]) -> HttpAnswer:
         project = request.parameter("project")
         rooms = ["all"] if project is None else [f"project:{project}"]
-        return json_answer({"ok": True, **self._board.snapshot(rooms, self._time()), "settings": self._settings})
+        role = {} if request.role is None else {"role": request.role.value}
+        snapshot = self._board.snapshot(rooms, self._time())
+        return json_answer({"ok": True, **snapshot, "settings": self._settings, **role})
 
     async def _list_downloads(self, request: HttpRequest, _variables: Mapping[str, str]) -> HttpAnswer:
         project, state = request.parameter("project"), request.parameter("state")

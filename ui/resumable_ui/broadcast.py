@@ -236,8 +236,12 @@ class Broadcaster:
                 self._send_snapshot(client)
 
     def _send_snapshot(self, client: Client) -> None:
-        snapshot = {"ok": True, **self.board.snapshot(client.rooms, self._time()), "settings": SETTINGS}
-        self._sockets.send([client.sid], event_message("snapshot", _dump(snapshot)))
+        self._sockets.send([client.sid], event_message("snapshot", _dump(self.snapshot(client))))
+
+    def snapshot(self, client: Client) -> dict[str, Any]:
+        """Return everything a client must know: what its rooms watch, and what it may do."""
+        snapshot = self.board.snapshot(client.rooms, self._time())
+        return {"ok": True, **snapshot, "settings": SETTINGS, "role": client.role.value}
 
     def _drop(self, client: Client) -> None:
         self.clients.pop(client.sid, None)

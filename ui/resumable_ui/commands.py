@@ -14,7 +14,7 @@ from resumable.errors import DownloadError
 from resumable.events import DownloadView
 from resumable_ui.board import Board
 from resumable_ui.orderform import parse_order
-from resumable_ui.refusals import Code, Refused
+from resumable_ui.refusals import Code, Refused, is_text
 from resumable_ui.shelf import Shelf
 from resumable_ui.wire import ACTION_NAMES, attempt_wire, operation_wire
 
@@ -82,6 +82,7 @@ class Commands:
             Refused: with the reason.
         """
         wish = ACTION_NAMES.get(action)
+        _require_text(download_id)
         if wish is None:
             raise Refused(Code.BAD_REQUEST, f"no action {action[:40]!r}; there are {', '.join(ACTION_NAMES)}")
         view = self._board.view(download_id)
@@ -262,6 +263,7 @@ class Commands:
 
     async def details(self, operation_id: str) -> dict[str, Any]:
         """Return an operation and its attempts, oldest first."""
+        _require_text(operation_id)
         operation = await self._manager.journal.get(operation_id)
         if operation is None:
             raise Refused(Code.NOT_FOUND, f"no operation {operation_id[:40]!r}")
@@ -293,6 +295,11 @@ def require_possible(view: DownloadView, wish: UserAction) -> None:
     if wish in allowed:
         return
     raise Refused(Code.NOT_ALLOWED, f"it is {view.state.value}: {wish.value.replace('_', ' ')} would do nothing")
+
+
+def _require_text(name: str) -> None:
+    if not is_text(name):
+        raise Refused(Code.BAD_REQUEST, "an id holds half a character")
 
 
 def _text(args: Mapping[str, Any], name: str) -> str:

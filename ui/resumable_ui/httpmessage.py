@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from resumable_ui.clients import Role
 from resumable_ui.refusals import HTTP_STATUS, Code, Refused
 
 LARGEST_BODY: Final = 64 << 10
@@ -21,6 +22,8 @@ class HttpRequest:
     path: str
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    role: Role | None = None
+    """Of whoever asks, once that was checked."""
     read: Callable[[int], Awaitable[bytes]] | None = None
     """Reads the body, at most so many bytes and one more."""
 

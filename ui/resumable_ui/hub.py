@@ -16,6 +16,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 MAX_CLIENTS: Final = 256
 RETRY_IN_S: Final = 2
+_LEAST_STRANGERS: Final = 8
+"""Polling connections that may be there without having said who they are, however few clients are allowed."""
 
 _LEVELS: Final = {EventName.WARNING: "warning", EventName.FAILED: "error"}
 _LOGGED: Final = frozenset(EventName) - {EventName.PROGRESS, EventName.QUEUED}
@@ -179,8 +182,8 @@ class Hub:
                 return page
             assert self._api is not None
             route, variables = self._api.route(request.method, request.path)
-            self._require(route.role, request.headers)
-            return await self._api.answer(route, request, variables)
+            role = self._require(route.role, request.headers)
+            return await self._api.answer(route, replace(request, role=role), variables)
         except Refused as refusal:
             return refusal_answer(refusal)
 
@@ -194,12 +197,20 @@ class Hub:
         # A page may be opened by a link from anywhere; reading or steering is for pages of ours.
         if not self.access.origin_allowed(headers.get("origin"), headers.get("host")):
             raise Refused(Code.FORBIDDEN, "pages of other sites may not speak to this server")
+        speaks = request.path.startswith(("/api/", "/socket.io"))
+        if speaks and not self.access.site_allowed(headers):
+            raise Refused(Code.FORBIDDEN, "pages of other sites may not speak to this server")
 
     def check_socket(self, request: HttpRequest) -> None:
         """Raise Refused for a socket's request that must not reach python-socketio."""
         self.check(request)
         assert self._sockets is not None
-        if request.parameter("sid") is None and self._sockets.count() >= 2 * self.max_clients:
+        if request.parameter("sid") is not None:
+            return
+        # Polling, which any page can begin in its visitor's browser, must not take the room of websockets.
+        polls = request.parameter("transport") != "websocket"
+        most_strangers = max(_LEAST_STRANGERS, self.max_clients // 4)
+        if (polls and self._sockets.strangers() >= most_strangers) or self._sockets.count() >= 2 * self.max_clients:
             raise Refused(Code.BUSY, "too many connections; try again in a moment")
 
     async def socket(self, *request: Any) -> Any:
@@ -207,14 +218,15 @@ class Hub:
         assert self._sockets is not None
         return await self._sockets.handle(*request)
 
-    def _require(self, needed: Role | None, headers: Mapping[str, str]) -> None:
+    def _require(self, needed: Role | None, headers: Mapping[str, str]) -> Role | None:
         if needed is None:
-            return
+            return None
         role = self.access.role_of(bearer(headers), headers)
         if role is None:
             raise Refused(Code.UNAUTHORIZED, "the token is missing or wrong (Authorization: Bearer TOKEN)")
         if needed is Role.OPERATOR and role is not Role.OPERATOR:
             raise Refused(Code.FORBIDDEN, "this token may look, not act")
+        return role
 
     def _page(self, request: HttpRequest) -> HttpAnswer | None:
         if request.path.startswith("/api/"):

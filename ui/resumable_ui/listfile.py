@@ -51,6 +51,7 @@ class ListEntry:
     out: str | None = None
     """Relative file name, None where the answer or the link names it."""
     directory: str | None = None
+    """Below the target directory."""
     sha256: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -87,7 +88,7 @@ def _with_option(entry: ListEntry, text: str) -> ListEntry:
         case "out":
             return replace(entry, out=_inside(value))
         case "dir":
-            return replace(entry, directory=value)
+            return replace(entry, directory=_below(value))
         case "checksum":
             return replace(entry, sha256=_checksum(value))
         case "header":
@@ -104,6 +105,14 @@ def _inside(value: str) -> str:
     parts = value.replace("\\", "/").split("/")
     if not value or value.startswith(("/", "~")) or ".." in parts or parts[-1] in {"", "."}:
         msg = f"out={value[:80]!r} is not a file name below the target directory"
+        raise ValueError(msg)
+    return value
+
+
+def _below(value: str) -> str:
+    parts = value.replace("\\", "/").split("/")
+    if not value or value.startswith(("/", "\\", "~")) or ":" in parts[0] or ".." in parts:
+        msg = f"dir={value[:80]!r} is not a folder below the target directory (-d)"
         raise ValueError(msg)
     return value
 

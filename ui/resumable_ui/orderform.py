@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from resumable_ui.inputs import parse_header, parse_sha256, parse_url
-from resumable_ui.refusals import Code, Refused
+from resumable_ui.refusals import Code, Refused, is_text
 
 MOST_MIRRORS: Final = 16
 MOST_HEADERS: Final = 32
@@ -63,5 +63,8 @@ def _text(form: Mapping[str, Any], name: str) -> str | None:
 def _checked(value: object, name: str) -> str:
     if not isinstance(value, str) or len(value) > LONGEST:
         msg = f"{name} must be a text of at most {LONGEST} characters"
+        raise ValueError(msg)
+    if not is_text(value):
+        msg = f"{name} holds half a character"
         raise ValueError(msg)
     return value

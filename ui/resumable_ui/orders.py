@@ -52,7 +52,8 @@ def orders_of(arguments: Arguments, read_text: ReadText) -> list[Order]:
 
 def _listed(entry: ListEntry, directory: str | None, headers: Mapping[str, str]) -> Order:
     """An order from a list; folders in its name (``out=a/b.bin``) become part of the directory."""
-    directory = entry.directory or directory
+    if entry.directory is not None:
+        directory = str(PurePath(directory or ".") / entry.directory)
     dest = None if entry.out is None else PurePath(entry.out)
     if dest is not None and len(dest.parts) > 1:
         directory = str(PurePath(directory or ".") / dest.parent)

@@ -147,7 +147,7 @@ class Protocol:
         # No await between joining and reading: nothing can fall between snapshot and events.
         self._join(client, rooms)
         client.flow.skipping = False
-        return {"ok": True, **self._broadcaster.board.snapshot(client.rooms, self._time()), "settings": SETTINGS}
+        return self._broadcaster.snapshot(client)
 
     @staticmethod
     def _join(client: Client, rooms: Iterable[str]) -> None:

@@ -39,6 +39,11 @@ HTTP_STATUS: dict[Code, int] = {
 }
 
 
+def is_text(value: str) -> bool:
+    """Return whether a text from JSON can be written anywhere: ``"\\ud800"``, half a character, cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 class Refused(Exception):  # noqa: N818 - names what happened
     """The hub does not do it; ``code`` says why to programs, the message to people. Holds no secret."""
 

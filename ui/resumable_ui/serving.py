@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 
 from recovery.events import HealthEvent
 from resumable.events import DownloadEvent
 from resumable.redact import one_line
-from resumable_ui.access import Access, is_loopback, new_token
+from resumable_ui.access import Access, hostname_of, is_address, is_loopback, new_token
 from resumable_ui.arguments import Arguments, UsageError
 from resumable_ui.console import Console
 from resumable_ui.get import settings
@@ -27,6 +29,7 @@ from resumable_ui.signals import StopSignals
 if TYPE_CHECKING:
     from resumable.manager import DownloadManager
 
+_HOST_NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 MOST_CONNECTIONS: Final = 1024
 IDLE_S: Final = 15.0
 """How long a connection may stay open without a request."""
@@ -41,11 +44,24 @@ def access_of(arguments: Arguments) -> Access:
     if exposed and arguments.token is None:
         msg = f"resumable serve: --host {arguments.host} is open to other machines: give --token (or $RESUMABLE_TOKEN)"
         raise UsageError(msg)
-    hosts = {name.lower() for name in arguments.allow_hosts}
+    hosts = {_host_name(name) for name in arguments.allow_hosts}
     if exposed and arguments.host not in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
         hosts.add(arguments.host.lower().strip("[]"))
     token = None if arguments.no_auth else arguments.token or new_token()
     return Access(token=token, viewer_token=arguments.viewer_token, hosts=frozenset(hosts))
+
+
+def _host_name(text: str) -> str:
+    """The name in ``hub.example``, ``hub.example:8443`` or ``https://hub.example/``, as ``Host`` headers have it."""
+    scheme, mark, rest = text.rpartition("://")
+    name = rest.rstrip("/") if mark and scheme.lower() in {"http", "https"} else text
+    if is_address(name):
+        return name.lower()
+    found = hostname_of(name)
+    if found is None or not (is_address(found) or _HOST_NAME.fullmatch(found)):
+        msg = f"resumable serve: --allow-host {one_line(text)[:80]} is no host name, such as hub.example.org"
+        raise UsageError(msg)
+    return found
 
 
 async def serve(
@@ -139,7 +155,7 @@ def _announce(arguments: Arguments, console: Console, access: Access, listening:
     shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else f"[{host}]" if ":" in host else host  # noqa: S104
     path = f"/{arguments.prefix.strip('/')}/" if arguments.prefix.strip("/") else "/"
     url = f"http://{shown}:{port}{path}"
-    opened = url if access.token is None else f"{url}#token={access.token}"
+    opened = url if access.token is None else f"{url}#token={quote(access.token, safe='')}"
     if arguments.json:
         record: dict[str, Any] = {"event": "serving", "url": url, "open": opened, "pid": os.getpid()}
         console.results.line(dump(record))

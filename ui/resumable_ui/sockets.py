@@ -149,6 +149,11 @@ class Sockets:
         """Return how many connections there are, those that have not said who they are among them."""
         return len(self._engine.sockets)
 
+    def strangers(self) -> int:
+        """Return how many of them poll and have not said who they are."""
+        known = {self._engine_sid(sid) for sid in self._participants()}
+        return sum(not socket.upgraded and name not in known for name, socket in self._engine.sockets.items())
+
     def connected(self, sid: str) -> bool:
         """Return whether a client has been let in and has been told so."""
         return bool(self.server.manager.is_connected(sid, "/"))

@@ -82,7 +82,8 @@ export class Connection {
   reconnect(token) {
     if (token !== undefined) this.token = token;
     if (this.store.status === "unauthorized") this.store.setStatus("connecting");
-    this.own?.disconnect().connect();
+    if (this.own !== null) this.own.disconnect().connect();
+    else if (!this.socket.connected) this.socket.connect?.();
   }
 
   /** Stop following; what is known stays on the screen, as out of date. */

@@ -1,4 +1,5 @@
 /** Our own page: takes the token out of the address, connects, hands the store to the elements, keeps the title. */
+import { tokenIn } from "./elements/access-form.js";
 import { connect } from "./resumable.js";
 import { say } from "./strings.js";
 
@@ -7,7 +8,7 @@ const KEY = `resumable.token:${new URL("../", import.meta.url).pathname}`;
 
 /** The token from `#token=…`, which then leaves the address bar, or the one this tab had before. */
 function takeToken() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  const given = tokenIn(location.hash);
   if (given !== null) history.replaceState(history.state, "", location.pathname + location.search);
   return given ?? kept();
 }
@@ -48,6 +49,6 @@ for (const element of document.querySelectorAll("recovery-banner, download-list"
 
 store.subscribe("any", () => {
   const { counts, percent } = store.summary();
-  const title = percent === null || counts.active === 0 ? say("list.title") : `${percent}% · ${say("list.title")}`;
+  const title = percent === null || counts.active === 0 || store.status === "unauthorized" ? say("list.title") : `${percent}% · ${say("list.title")}`;
   if (document.title !== title) document.title = title;
 });

@@ -65,6 +65,7 @@ export class Store {
    */
   applySnapshot(snapshot) {
     if (snapshot.epoch !== this.epoch) this.#forgetAll();
+    if (snapshot.role !== undefined) this.setRole(snapshot.role);
     this.epoch = snapshot.epoch;
     this.#skew = snapshot.ts - Date.now() / 1000;
     const present = new Set(snapshot.downloads.map((download) => download.download_id));

@@ -58,6 +58,7 @@
  * @property {string} epoch  Another one means another server: all that was known is void.
  * @property {number} seq
  * @property {number} ts  The server's clock.
+ * @property {string} [role]  What this page may do: `operator` or `viewer`.
  * @property {Project[]} [projects]
  * @property {Download[]} downloads
  *
@@ -89,5 +90,6 @@
  * @property {(event: string, listener: (...args: any[]) => void) => unknown} on
  * @property {(event: string, listener: (...args: any[]) => void) => unknown} off
  * @property {(event: string, ...args: any[]) => unknown} emit
+ * @property {() => unknown} [connect]
  */
 export {};

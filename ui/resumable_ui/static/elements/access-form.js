@@ -2,6 +2,20 @@
 import { make, setHidden, setText } from "../dom.js";
 import { say } from "../strings.js";
 
+/**
+ * The token in `…#token=…`, null where there is none. A plus is a plus: this is no form.
+ * @param {string} text
+ */
+export function tokenIn(text) {
+  const found = /[#&]token=([^&]*)/.exec(text);
+  if (found === null) return null;
+  try {
+    return decodeURIComponent(found[1]);
+  } catch {
+    return found[1]; // written by hand, with a percent sign of its own
+  }
+}
+
 export class AccessForm {
   #tried = false;
 
@@ -22,7 +36,8 @@ export class AccessForm {
   /** @param {Event} event @param {(token: string) => void} go */
   #submit(event, go) {
     event.preventDefault();
-    const token = this.input.value.trim().replace(/^.*#token=/, "");
+    const text = this.input.value.trim();
+    const token = tokenIn(text) ?? text;
     if (token === "") return;
     this.#tried = true;
     this.input.value = "";

@@ -92,6 +92,8 @@ export class RecoveryBanner extends StoreElement {
 
   /** The downloads in trouble that nobody has dismissed. */
   #troubled() {
+    // What another server, or this one before, said is nobody's business now; nor can anything be asked.
+    if (this.store?.status === "unauthorized") return [];
     const { help = [], recovering = [] } = this.store?.summary() ?? {};
     const all = [
       ...help.map((download) => ({ download, trouble: "help" })),
