@@ -425,7 +425,7 @@ HOSTS = [
 @pytest.mark.parametrize(("text", "name"), HOSTS)
 def test_an_allowed_host_may_be_written_as_people_do(text: str, name: str) -> None:
     """With port, scheme or brackets; the Host header is compared without."""
-    assert access_of(parse(["serve", "--allow-host", text], {})).hosts == {name}
+    assert access_of(parse(["serve", "--allow-host", text], {})).hosts == frozenset({name})
 
 
 @pytest.mark.parametrize("text", ["", "*", "a b", "https://example.org/path", "ftp://example.org", "user@example.org"])

@@ -87,6 +87,16 @@ def test_the_address_is_printed_once_with_a_random_token(tmp_path: Path) -> None
     assert len(tokens) == 2
 
 
+def test_any_token_survives_in_the_printed_link(tmp_path: Path) -> None:
+    """A fragment has its own rules for plus, percent, ampersand and number sign."""
+    process = start("serve", "--port", "0", "--state", "state.db", cwd=tmp_path, RESUMABLE_TOKEN="a+b/c%12==&d#e")
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+    assert line.rstrip().partition("#token=")[2] == "a%2Bb%2Fc%2512%3D%3D%26d%23e"
+
+
 def test_a_given_token_is_not_in_the_list_of_processes(tmp_path: Path) -> None:
     """From the environment it is in no argument; the printed address works with it."""
     with command(tmp_path, token="from-the-environment") as (process, url):
