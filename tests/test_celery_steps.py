@@ -54,17 +54,13 @@ def test_a_task_that_is_given_up_is_taken_back(body: str, running: Worker) -> No
 def test_copies_of_a_task_that_has_failed(running: Worker) -> None:
     """They come after its end (the broker, or we, sent it again too soon): nothing is done again, its result stays."""
     name, task_id = "copied", str(uuid.uuid4())
-    blocked = [running.send("nap", 1.0) for _ in range(2)]
-    results = [
-        running.app.send_task("async_steps", (name, "fail"), queue=running.queue, task_id=task_id, headers=headers)
-        for headers in (None, {NUDGED: "lost"}, {NUDGED: "lost"})
-    ]
-    after = running.send("nap", 0.0)
-    for one in (*blocked, after):
-        one.get(timeout=20)
-    until(lambda: running.said().count(f"{task_id}] received") == 3)
-    time.sleep(0.5)
     with pytest.raises(ValueError, match=name):
-        results[0].get(timeout=20)
+        running.send("async_steps", name, "fail", task_id=task_id).get(timeout=20)
+    for _ in range(2):
+        running.app.send_task(
+            "async_steps", (name, "fail"), queue=running.queue, task_id=task_id, headers={NUDGED: "lost"}
+        )
+    until(lambda: running.said().count(f"{task_id}] received") == 3)
+    time.sleep(1.0)
     assert diary(running, "step", name) == ["1", "2", "3"]
     assert running.app.AsyncResult(task_id).state == "FAILURE"
