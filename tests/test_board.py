@@ -95,12 +95,26 @@ def test_a_project_has_the_sum_of_its_downloads() -> None:
     assert (project["progress"], project["stage"], project["downloads"]) == (75.0, "downloading", 2)
     assert project["states"] == {"completed": 1, "downloading": 1}
     made.offer(replace(VIEW, download_id="d2", state=State.CANCELLED))
-    assert (made.project("p")["progress"], made.project("p")["stage"]) == (100.0, "cancelled")
+    assert (made.project("p")["progress"], made.project("p")["stage"]) == (100.0, "completed")
     assert made.remove("d2")
     assert not made.remove("d2")
     assert made.project("p")["stage"] == "completed"
     made.remove("d1")
     assert made.snapshot(["all"], 1.0)["projects"] == []
+
+
+def test_an_empty_file_that_is_complete_is_all_of_it() -> None:
+    """Nothing of nothing: 100 percent once it is there, of the file and of its project."""
+    made = board(replace(VIEW, bytes_done=0, bytes_total=0))
+    assert made.project("p")["progress"] == 0.0
+    made.offer(replace(VIEW, bytes_done=0, bytes_total=0, state=State.COMPLETE))
+    item = made.progress("d1")
+    assert item is not None
+    assert (item["progress"]["progress"], item["progress"]["file_progress"]) == (100.0, 100.0)
+    assert made.project("p")["progress"] == 100.0
+    assert json.loads(made.progress_json("d1") or "") == item
+    made.offer(replace(VIEW, bytes_done=0, bytes_total=0, state=State.CANCELLED))
+    assert (made.project("p")["progress"], made.project("p")["stage"]) == (0.0, "cancelled")
 
 
 def test_progress_has_the_shape_that_front_ends_listen_for() -> None:

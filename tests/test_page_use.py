@@ -217,6 +217,20 @@ async def test_the_focus_outlives_the_button(page: Page) -> None:
     assert await focused(page) == "Pause: a.safetensors"
 
 
+async def test_the_focus_in_the_banner_stays_with_its_download(page: Page) -> None:
+    """The row above leaves, the buttons change, the row itself leaves: Enter never meets another download."""
+    a, b, c = (record(name, "waiting", error=STOPPED, created_at=9.0 - n) for n, name in enumerate("abc"))
+    await show(page, snapshot([a, b, c]))
+    await page.get_by_role("button", name="Details", exact=True).first.click()
+    await page.locator("recovery-banner").get_by_role("button", name="Cancel: b.safetensors").focus()
+    await push(page, 2, record("a", "paused", rev=2))
+    assert await focused(page) == "Cancel: b.safetensors"
+    await push(page, 3, b | {"actions": ["cancel"], "rev": 3})
+    assert await focused(page) == "Cancel: b.safetensors"
+    await push(page, 4, record("b", "paused", rev=4))
+    assert await focused(page) == "Recovery"
+
+
 # -- what was asked and what became of it --------------------------------------------------------------------------
 
 
@@ -539,6 +553,25 @@ async def test_a_row_out_of_sight_keeps_its_last_news(page: Page) -> None:
     await push(page, 2, many[-1] | {"bytes_done": 50 * MB, "rev": 2})
     await push(page, 3, record("d119", "complete", created_at=881.0, bytes_done=100 * MB, rev=3))
     await comes_true(page, f"{FIGURES}.at(-1) === '100 MB'")
+
+
+async def test_what_the_server_left_out_is_said(page: Page) -> None:
+    """A list of the newest is not the whole list."""
+    await show(page, snapshot([record("a", "complete"), record("b")]) | {"left_out": 312})
+    await page.get_by_text("2 of 314 shown").wait_for()
+    await show(page, snapshot([record("b")], seq=2))
+    assert await page.get_by_text("shown").count() == 0
+
+
+async def test_a_tab_that_is_hidden_before_its_frame_goes_on(page: Page) -> None:
+    """The frame it was promised never comes; its title and screen reader text change all the same."""
+    await page.evaluate("""() => {
+      window.calls = 0;
+      store.subscribe("any", () => (calls += 1));
+      window.requestAnimationFrame = () => 0;
+      store.setStatus("lost");
+    }""")
+    await comes_true(page, "calls === 1")
 
 
 async def test_the_title_and_the_token(browser: Browser) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FINISHED_SHOWN: Final = 500
 """Ended downloads in a snapshot, the newest; the others are read page by page through ``/api/downloads``."""
 
-_STAGES: Final = ("downloading", "pending", "paused", "failed", "cancelled", "completed")
+_STAGES: Final = ("downloading", "pending", "paused", "failed", "completed", "cancelled")
 
 
 class Change(IntEnum):
@@ -71,6 +71,11 @@ class _Project:
             self.unknown += sign * (view.bytes_total is None and view.state not in TERMINAL)
         status = STATUS[view.state]
         self.states[status] = self.states.get(status, 0) + sign
+
+    @property
+    def progress(self) -> float:
+        """Percent of the bytes whose number is known."""
+        return _percent(self.done, self.total, complete=stage_of(self.states) == STATUS[State.COMPLETE])
 
 
 class Board:
@@ -197,9 +202,9 @@ class Board:
         progress = {
             **download,
             "stage": stage_of(project.states),
-            "progress": _percent(project.done, project.total),
+            "progress": project.progress,
             "current_file": download["filename"],
-            "file_progress": _percent(done, total or 0),
+            "file_progress": _file_progress(self._shown[download_id].view),
             "current": done,
             "total": total,
         }
@@ -217,8 +222,7 @@ class Board:
         project = self._projects[view.project_id]
         return (
             f'{shown.standing},{moving_json(view)},"rev":{shown.rev},"stage":"{stage_of(project.states)}",'
-            f'"progress":{_percent(project.done, project.total)},"current":{view.bytes_done},'
-            f'"file_progress":{_percent(view.bytes_done, view.bytes_total or 0)}}}}}'
+            f'"progress":{project.progress},"current":{view.bytes_done},"file_progress":{_file_progress(view)}}}}}'
         )
 
     def project(self, project_id: str) -> dict[str, Any]:
@@ -229,7 +233,7 @@ class Board:
             "downloads": sum(project.states.values()),
             "states": {status: count for status, count in project.states.items() if count},
             "stage": stage_of(project.states),
-            "progress": _percent(project.done, project.total),
+            "progress": project.progress,
             "bytes_done": project.done,
             "bytes_total": project.total,
             "unknown_sizes": project.unknown,
@@ -317,5 +321,12 @@ def _newest_ended(views: Sequence[DownloadView]) -> tuple[list[DownloadView], in
 _json: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
-def _percent(done: int, total: int) -> float:
-    return round(100.0 * done / total, 2) if total > 0 else 0.0
+def _percent(done: int, total: int, *, complete: bool) -> float:
+    """Nothing of nothing is all of it once it is complete: there are empty files."""
+    if total > 0:
+        return round(100.0 * done / total, 2)
+    return 100.0 if complete else 0.0
+
+
+def _file_progress(view: DownloadView) -> float:
+    return _percent(view.bytes_done, view.bytes_total or 0, complete=view.state is State.COMPLETE)

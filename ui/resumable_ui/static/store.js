@@ -35,6 +35,8 @@ export class Store {
   status = "connecting";
   /** Whether a snapshot ever arrived: before it, nothing to show does not mean nothing there. */
   ready = false;
+  /** Ended downloads that the server did not send: the oldest of many. */
+  leftOut = 0;
   /** @type {"operator"|"viewer"} */
   role = "operator";
   /** @type {((event: string, data: Record<string, unknown>) => Promise<Answer & Record<string, any>>)|null} */
@@ -75,6 +77,7 @@ export class Store {
     this.projects = new Map((snapshot.projects ?? []).map((project) => [project.project_id, project]));
     for (const download of snapshot.downloads) this.#take(download, snapshot.seq);
     this.seq = Math.max(this.seq, snapshot.seq);
+    this.leftOut = snapshot.left_out ?? 0;
     if (!this.ready) this.#mark("list");
     this.ready = true;
     this.#mark("any");
@@ -225,14 +228,24 @@ export class Store {
   }
 }
 
-/** A hidden tab gets no frames, but its title and its screen reader text go on. @param {() => void} callback */
+/**
+ * A hidden tab gets no frames, and may be hidden before the frame it was promised; but its title and its screen reader
+ * text go on.
+ * @param {() => void} callback
+ */
 function onNextFrame(callback) {
-  if (document.hidden) {
-    const timer = setTimeout(callback, HIDDEN_MS);
-    return () => clearTimeout(timer);
-  }
-  const frame = requestAnimationFrame(callback);
-  return () => cancelAnimationFrame(frame);
+  let frame = 0;
+  const cancel = () => {
+    clearTimeout(timer);
+    cancelAnimationFrame(frame);
+  };
+  const now = () => {
+    cancel();
+    callback();
+  };
+  const timer = setTimeout(now, HIDDEN_MS);
+  if (!document.hidden) frame = requestAnimationFrame(now);
+  return cancel;
 }
 
 /** @param {Iterable<Download>} downloads @returns {Summary} */

@@ -110,6 +110,7 @@ export const ENGLISH = {
 
   "list.title": "Downloads",
   "list.total": "{done} of {total}",
+  "list.shown": "{shown} of {all} shown",
   "filter": "Show",
   "filter.all": "All",
   "filter.active": "Active",

@@ -61,6 +61,7 @@
  * @property {string} [role]  What this page may do: `operator` or `viewer`.
  * @property {Project[]} [projects]
  * @property {Download[]} downloads
+ * @property {number} [left_out]  Ended downloads that are not among them.
  *
  * @typedef {{epoch?: string, seq?: number, ts?: number}} Stamp
  * @typedef {Stamp & {project_id: string, progress: Download}} ProgressUpdate

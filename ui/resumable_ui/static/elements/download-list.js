@@ -84,7 +84,8 @@ export class DownloadList extends StoreElement {
     const empty = store.ready && summary.counts.all === 0;
     setText(this.connection, say(`status.${status}`));
     setAttribute(this.connection, "class", `connection ${status}`);
-    setTexts(this.totals, totalWords(summary));
+    const rest = store.leftOut ? [say("list.shown", { shown: summary.counts.all, all: summary.counts.all + store.leftOut })] : [];
+    setTexts(this.totals, [...totalWords(summary), ...rest]);
     for (const filter of FILTERS) setText(/** @type {Element} */ (this.counts.get(filter)), String(summary.counts[filter]));
     setHidden(this.filters, locked || !store.ready || empty);
     setHidden(this.totals, locked || empty);

@@ -3,7 +3,7 @@
  * itself is cut off. Nothing to say, nothing shown.
  */
 import { act, actionWords, inOrder, refusalWords } from "../actions.js";
-import { icon, make, setAttribute, setHidden, setText } from "../dom.js";
+import { icon, make, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { attemptWords, countdownWords, nameOf, reasonOf, statusWords, troubleKey } from "../projection.js";
 import { StoreElement } from "../store-element.js";
 import { say } from "../strings.js";
@@ -105,26 +105,24 @@ export class RecoveryBanner extends StoreElement {
   /** @param {{download: Download}[]} troubled */
   #drawList(troubled) {
     if (!this.#open) return;
-    const shown = troubled.slice(0, MOST_LISTED);
-    while (this.list.children.length > shown.length) this.list.lastElementChild?.remove();
-    shown.forEach(({ download }, index) => this.#drawItem(download, index));
-    if (troubled.length > shown.length) {
-      this.list.append(make("li", { class: "rest" }, say("banner.more", { n: troubled.length - shown.length })));
-    }
+    const known = new Map(/** @type {HTMLElement[]} */ ([...this.list.children]).map((item) => [item.dataset.key, item]));
+    const focused = /** @type {HTMLElement|null} */ (this.root.activeElement);
+    const held = /** @type {HTMLElement|null|undefined} */ (focused?.closest("li"));
+    const shown = troubled.slice(0, MOST_LISTED).map(({ download }) => this.#drawItem(download, known));
+    const rest = troubled.length - shown.length;
+    const more = rest > 0 ? [make("li", { class: "rest" }, say("banner.more", { n: rest }))] : [];
+    setChildren(this.list, [...shown, ...more]);
+    if (!held || this.root.activeElement === focused) return;
+    // Never on to another download's button: whoever presses Enter now means this one.
+    const again = shown.find((item) => item.dataset.id === held.dataset.id);
+    const action = `[data-action="${focused?.dataset.action}"]`;
+    /** @type {HTMLElement} */ (again?.querySelector(action) ?? again?.querySelector("button") ?? this.bar).focus();
   }
 
-  /** @param {Download} download @param {number} index */
-  #drawItem(download, index) {
+  /** @param {Download} download @param {Map<string|undefined, HTMLElement>} known */
+  #drawItem(download, known) {
     const key = `${download.download_id}/${download.actions.join()}`;
-    let item = /** @type {HTMLElement|undefined} */ (this.list.children[index]);
-    if (item === undefined || item.dataset.key !== key) {
-      const held = item?.contains(this.root.activeElement) ?? false;
-      const fresh = this.#makeItem(download, key);
-      if (item === undefined) this.list.append(fresh);
-      else item.replaceWith(fresh);
-      item = fresh;
-      if (held) /** @type {HTMLElement|null} */ (fresh.querySelector("button") ?? this.bar)?.focus();
-    }
+    const item = known.get(key) ?? this.#makeItem(download, key);
     const now = this.store?.serverNow() ?? 0;
     const [name, facts, reason] = item.querySelectorAll("b, .facts, .reason");
     setText(name, nameOf(download));
@@ -132,6 +130,7 @@ export class RecoveryBanner extends StoreElement {
     const words = download.state === "waiting" && !download.stale ? attemptWords(download) : statusWords(download);
     setText(facts, [words, countdown].filter(Boolean).join(", "));
     setText(reason, reasonOf(download, now));
+    return item;
   }
 
   /** @param {Download} download @param {string} key */
@@ -152,7 +151,7 @@ export class RecoveryBanner extends StoreElement {
     );
     return make(
       "li",
-      { "data-key": key },
+      { "data-key": key, "data-id": download.download_id },
       make("div", { class: "what" },
         make("div", { class: "who" }, make("b"), make("span", { class: "facts" })),
         make("p", { class: "reason" }),
