@@ -231,6 +231,19 @@ async def test_the_focus_in_the_banner_stays_with_its_download(page: Page) -> No
     assert await focused(page) == "Recovery"
 
 
+@pytest.mark.parametrize("name", ["Retry now: a.safetensors", "Dismiss"])
+async def test_the_focus_outlives_the_banner(page: Page, name: str) -> None:
+    """The trouble is over, or dismissed: the next Tab leads into the list, not to the top of the page."""
+    await show(page, snapshot([record("a", "waiting", error=STOPPED, episode=7)]))
+    await page.get_by_role("button", name="Details", exact=True).first.click()
+    await page.locator("recovery-banner").get_by_role("button", name=name).focus()
+    if name == "Dismiss":
+        await page.keyboard.press("Enter")
+    else:
+        await push(page, 2, record("a", bytes_done=5, rev=2))
+    assert await focused(page) == "Recovery"
+
+
 # -- what was asked and what became of it --------------------------------------------------------------------------
 
 

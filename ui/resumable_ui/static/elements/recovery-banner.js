@@ -64,6 +64,7 @@ export class RecoveryBanner extends StoreElement {
     const { store } = this;
     if (store === null) return;
     const { status } = store;
+    const held = this.root.activeElement;
     const troubled = this.#troubled();
     const help = troubled.filter(({ trouble }) => trouble === "help").length;
     const recovering = troubled.length - help;
@@ -88,6 +89,9 @@ export class RecoveryBanner extends StoreElement {
       this.#say("");
     }
     this.#drawList(troubled);
+    // What had the keyboard is gone with the trouble: go on from here, not from the top of the page.
+    const now = this.root.activeElement;
+    if (held !== null && (now === null || now.getClientRects().length === 0)) this.bar.focus();
   }
 
   /** The downloads in trouble that nobody has dismissed. */
