@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.page import as_html
@@ -76,9 +76,11 @@ def one(name: str, *, quick: bool, patience_s: float) -> Report | str:
         return f"ended with {done.returncode} and printed no report"
 
 
-def run_all(names: Sequence[str], *, quick: bool, patience_s: float) -> Run:
-    """Run them one after the other, telling how far it is."""
-    started, reports, failures = time.time(), [], {}
+def run_all(names: Sequence[str], keep: Callable[[Run], None], *, quick: bool, patience_s: float) -> Run:
+    """Run them one after the other, telling how far it is; ``keep`` is given what there is after each."""
+    started, reports, failures = time.time(), list[Report](), dict[str, str]()
+    command = "python -m benchmarks " + " ".join([*(["--quick"] if quick else []), *names])
+    run = Run(machine=machine(), date=started, command=command, quick=quick, reports=reports, failures=failures)
     for number, name in enumerate(names, 1):
         say(f"[{number}/{len(names)}] {name}")
         begun = time.monotonic()
@@ -87,12 +89,12 @@ def run_all(names: Sequence[str], *, quick: bool, patience_s: float) -> Run:
         if isinstance(report, str):
             failures[name] = report
             say(f"    FAILED: {report}")
-            continue
-        reports.append(report)
-        for bar in report.bars:
-            say(f"    {bar}")
-    command = "python -m benchmarks " + " ".join([*(["--quick"] if quick else []), *names])
-    return Run(machine=machine(), date=started, command=command, quick=quick, reports=reports, failures=failures)
+        else:
+            reports.append(report)
+            for bar in report.bars:
+                say(f"    {bar}")
+        keep(run)
+    return run
 
 
 def main() -> int:
@@ -114,11 +116,14 @@ def main() -> int:
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     other = None if given.compare is None else Run.from_json(given.compare.read_text("utf-8"))
-    run = run_all(given.names or list(known), quick=given.quick, patience_s=given.patience)
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "report.json").write_text(run.to_json(), "utf-8")
-    (given.out / "report.md").write_text(as_markdown(run, other), "utf-8")
-    (given.out / "report.html").write_text(as_html(run, other), "utf-8")
+
+    def keep(run: Run) -> None:
+        (given.out / "report.json").write_text(run.to_json(), "utf-8")
+        (given.out / "report.md").write_text(as_markdown(run, other), "utf-8")
+        (given.out / "report.html").write_text(as_html(run, other), "utf-8")
+
+    run = run_all(given.names or list(known), keep, quick=given.quick, patience_s=given.patience)
     print(run.to_json() if given.json else "\n".join([*run.verdicts(), *(compared(run, other) if other else [])]))
     say(f"the report is in {given.out}")
     return 0 if run.kept else 1
