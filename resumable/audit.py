@@ -9,7 +9,7 @@ import asyncio
 import errno
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,6 +22,8 @@ from resumable.settling import until_done
 __all__ = ["Audited", "audit"]
 
 _THREADS: Final = 2
+_RUN: Final = 16 << 20
+"""12 ms of hashing, which is how long a cancellation waits. Hop by hop, chunks of 1 MiB came at 40 % of the speed."""
 _MOST_UNREADABLE: Final = 3
 """So many bad sectors are damage that fetching again repairs; beyond that it is the device, and claims are kept."""
 
@@ -43,29 +45,33 @@ async def audit(
     chunk_size: int,
     complete_length: int,
     threads: int = _THREADS,
+    run_length: int = _RUN,
 ) -> AsyncGenerator[Audited, None]:
     """Judge each claim once, in file order, each as soon as it and those before it are known.
 
     A claim without a digest (``b""``) is true where its bytes can be read, and comes back with theirs.
 
-    At most ``threads`` chunks are read at a time, beside whatever else the part file is doing. Claims that fit no
+    At most ``threads`` chunks, or runs of neighbouring whole chunks up to ``run_length`` bytes, are read at a time,
+    beside whatever else the part file is doing. Claims that fit no
     chunk are false. Closing the generator (``contextlib.aclosing``) or cancelling its consumer stops the reading.
 
     Raises DeviceError when the device fails for more than a few chunks; LocalError as the part file does.
     """
-    judge = _Judge(part, ChunkGrid(complete_length, chunk_size), threads)
-    waiting = iter([claims[index] for index in sorted(claims)])
-    # Twice as many as threads: one slow chunk at the head must not leave a thread idle, and results stay few.
-    window: deque[asyncio.Task[Audited]] = deque()
+    grid = ChunkGrid(complete_length, chunk_size)
+    judge = _Judge(part, grid, threads)
+    waiting = _runs([claims[index] for index in sorted(claims)], grid, run_length)
+    # Twice as many as threads: one slow run at the head must not leave a thread idle, and results stay few.
+    window: deque[asyncio.Task[list[Audited]]] = deque()
     try:
         while True:
-            while len(window) < 2 * threads and (checkpoint := next(waiting, None)) is not None:
-                window.append(asyncio.create_task(judge.judge(checkpoint), name=f"audit-{checkpoint.index}"))
+            while len(window) < 2 * threads and (run := next(waiting, None)) is not None:
+                window.append(asyncio.create_task(judge.judge_run(run), name=f"audit-{run[0].index}"))
             if not window:
                 return
             # Taken out only when done: whatever happens in between, the clean-up sees it.
             await asyncio.wait((window[0],))
-            yield window.popleft().result()
+            for one in window.popleft().result():
+                yield one
     finally:
         for task in window:
             task.cancel()
@@ -77,6 +83,50 @@ async def audit(
             raise held_back
 
 
+def _runs(claims: Sequence[Checkpoint], grid: ChunkGrid, most: int) -> Iterator[list[Checkpoint]]:
+    """Yield claims in their order, whole chunks that are neighbours together, up to ``most`` bytes."""
+    run: list[Checkpoint] = []
+    for claim in claims:
+        whole = 0 <= claim.index < grid.count and claim.length == grid.span(claim.index).length
+        fits = run and whole and claim.index == run[-1].index + 1 and (len(run) + 1) * grid.chunk_size <= most
+        if run and not fits:
+            yield run
+            run = []
+        run.append(claim)
+        if not whole:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+class _Neighbours:
+    """Digests of neighbouring chunks, fed as one: each gets the bytes of its own chunk."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.digests = [hashlib.sha256() for _ in lengths]
+        self._left = list(lengths)
+        self._at = 0
+
+    def update(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            taken = min(len(view), self._left[self._at])
+            self.digests[self._at].update(view[:taken])
+            self._left[self._at] -= taken
+            if not self._left[self._at]:
+                self._at += 1
+            view = view[taken:]
+
+    def digest(self) -> bytes:
+        return b"".join(digest.digest() for digest in self.digests)
+
+    def copy(self) -> _Neighbours:
+        twin = _Neighbours(self._left)
+        twin.digests, twin._at = [digest.copy() for digest in self.digests], self._at
+        return twin
+
+
 class _Judge:
     def __init__(self, part: Readable, grid: ChunkGrid, threads: int) -> None:
         self._part = part
@@ -84,7 +134,26 @@ class _Judge:
         self._slots = asyncio.Semaphore(threads)
         self._unreadable = 0
 
+    async def judge_run(self, run: Sequence[Checkpoint]) -> list[Audited]:
+        """Judge neighbouring whole chunks, or one claim of any kind."""
+        if len(run) == 1:
+            return [await self.judge(run[0])]
+        chunks = _Neighbours([claim.length for claim in run])
+        start, length = self._grid.span(run[0].index).start, sum(claim.length for claim in run)
+        try:
+            async with self._slots:
+                count = await self._part.hash_span(start, length, chunks)
+        except DeviceError:
+            return [await self.judge(claim) for claim in run]  # one of them, and which?
+        judged = []
+        for claim, digester in zip(run, chunks.digests, strict=True):
+            digest, there, count = digester.digest(), count >= claim.length, count - claim.length
+            named = claim if claim.digest else replace(claim, digest=digest)
+            judged.append(Audited(named, ok=there and digest == named.digest))
+        return judged
+
     async def judge(self, checkpoint: Checkpoint) -> Audited:
+        """Judge one claim."""
         if not 0 <= checkpoint.index < self._grid.count:
             return Audited(checkpoint, ok=False)
         span = self._grid.span(checkpoint.index)

@@ -79,7 +79,9 @@ class Rig:
                 store=self.store,
                 clock=self._clock,
                 open_part=self._open,
-                audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
+                audit=lambda part, claims, size, length: audit(
+                    part, claims, chunk_size=size, complete_length=length, run_length=size
+                ),
                 follow=self._follow,
                 choose_name=self._name,
                 throttle=None,

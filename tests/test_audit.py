@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,10 +52,21 @@ async def part(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def judged(
-    part: PartFile, claims: dict[int, Checkpoint], *, length: int = LENGTH, threads: int = 2
+    part: PartFile,
+    claims: dict[int, Checkpoint],
+    *,
+    length: int = LENGTH,
+    threads: int = 2,
+    run_lengths: tuple[int, ...] = (CHUNK, 3 * CHUNK, 20 * CHUNK),
 ) -> list[Audited]:
-    """Return all verdicts."""
-    return [found async for found in audit(part, claims, chunk_size=CHUNK, complete_length=length, threads=threads)]
+    """Return all verdicts, which are the same however many chunks are read in one hop."""
+    found, last = [], list[Audited]()
+    for run_length in run_lengths:
+        verdicts = audit(part, claims, chunk_size=CHUNK, complete_length=length, threads=threads, run_length=run_length)
+        last = [one async for one in verdicts]
+        found.append([replace(one, digester=None) for one in last])
+    assert all(verdicts == found[0] for verdicts in found)
+    return last
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -174,7 +186,7 @@ async def settle() -> None:
 async def test_each_verdict_comes_as_soon_as_it_is_known() -> None:
     """The engine plans again chunk by chunk; chunks that are known early neither overtake nor are waited for."""
     part = Slow()
-    verdicts = audit(part, ALL, chunk_size=CHUNK, complete_length=LENGTH)
+    verdicts = audit(part, ALL, chunk_size=CHUNK, complete_length=LENGTH, run_length=CHUNK)
     first = asyncio.ensure_future(anext(verdicts))
     await settle()
     part.gates[1].set()
@@ -191,7 +203,9 @@ async def test_no_more_is_read_at_once_than_allowed() -> None:
     part = Slow()
     for gate in part.gates:
         gate.set()
-    async with aclosing(audit(part, ALL, chunk_size=CHUNK, complete_length=LENGTH, threads=3)) as verdicts:
+    async with aclosing(
+        audit(part, ALL, chunk_size=CHUNK, complete_length=LENGTH, run_length=CHUNK, threads=3)
+    ) as verdicts:
         async for _ in verdicts:
             await settle()
             assert len(part.reading) == 0
@@ -202,7 +216,7 @@ async def test_closing_early_stops_the_reading() -> None:
     """When the generator is closed no hop of it is left, not even one that takes its time."""
     part = Slow()
     part.gates[0].set()
-    verdicts = audit(part, ALL, chunk_size=CHUNK, complete_length=LENGTH)
+    verdicts = audit(part, ALL, chunk_size=CHUNK, complete_length=LENGTH, run_length=CHUNK)
     await anext(verdicts)
     await settle()
     assert {1, 2} == part.reading
@@ -215,7 +229,7 @@ async def test_cancelling_the_consumer_stops_the_reading() -> None:
     part = Slow()
 
     async def consume() -> None:
-        async with aclosing(audit(part, ALL, chunk_size=CHUNK, complete_length=LENGTH)) as verdicts:
+        async with aclosing(audit(part, ALL, chunk_size=CHUNK, complete_length=LENGTH, run_length=CHUNK)) as verdicts:
             async for _ in verdicts:
                 pass
 
@@ -242,14 +256,24 @@ async def test_a_bad_sector_is_damage() -> None:
     part = await MemoryFolder().open(Path("/x.part"))
     await part.write(0, [CONTENT], hashlib.sha256())
     part.faults["hash_span"] = [broken(errno.EIO)]
-    assert [found.checkpoint.index for found in await judged(part, ALL) if not found.ok] == [0]
+    verdicts = await judged(part, ALL, run_lengths=(CHUNK,))
+    assert [found.checkpoint.index for found in verdicts if not found.ok] == [0]
+
+
+async def test_a_bad_sector_costs_one_chunk_of_those_read_together() -> None:
+    """A run that cannot be read is read again chunk by chunk: which of them is it?"""
+    part = await MemoryFolder().open(Path("/x.part"))
+    await part.write(0, [CONTENT], hashlib.sha256())
+    part.faults["hash_span"] = [broken(errno.EIO), broken(errno.EIO)]
+    verdicts = await judged(part, ALL, run_lengths=(20 * CHUNK,))
+    assert [found.checkpoint.index for found in verdicts if not found.ok] == [0]
 
 
 async def test_a_dead_device_costs_no_claims() -> None:
     """When nothing can be read it is not the chunks' fault: after three the audit itself fails."""
     part = await MemoryFolder().open(Path("/x.part"))
     part.faults["hash_span"] = [broken(errno.EIO) for _ in range(10)]
-    verdicts = audit(part, ALL, chunk_size=CHUNK, complete_length=LENGTH)
+    verdicts = audit(part, ALL, chunk_size=CHUNK, complete_length=LENGTH, run_length=CHUNK)
     assert [(await anext(verdicts)).ok for _ in range(3)] == [False, False, False]
     with pytest.raises(DeviceError):
         await anext(verdicts)
