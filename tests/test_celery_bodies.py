@@ -74,11 +74,11 @@ def refused(origin: Origin, body: str) -> bool:
 
 @pytest.mark.parametrize("pool", [pool for pool in POOLS if LONG or pool != "solo"])
 def test_every_body_in_every_pool(pool: str, running_broker: Broker, tmp_path: Path) -> None:
-    """Each answer is cut once, then refused with a Retry-After of 3 s, in which other tasks run; each file is right."""
+    """Each answer is cut once, then refused with a Retry-After of 6 s, in which other tasks run; each file is right."""
     with Origin() as origin, worker(running_broker.url, tmp_path, pool=pool, concurrency=POOLS[pool]) as running:
         contents = {body: Content(SIZE, seed) for seed, body in enumerate(BODIES)}
         for body, content in contents.items():
-            script = [Behaviour(cut_at=1 << 20), Behaviour(status=503, retry_after=3)]
+            script = [Behaviour(cut_at=1 << 20), Behaviour(status=503, retry_after=6)]
             origin.put(f"/{body}", content, Behaviour(), script=script)
         results = {
             body: running.send(body, *arguments(body, origin.url(f"/{body}"), tmp_path / body)) for body in BODIES
