@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from resumable.diskspace import UNKNOWN, disk_full, free_space
 from resumable.errors import DestinationError, DeviceError, LocalError
 
-__all__ = ["local_error", "missing_folder"]
+__all__ = ["blamed", "local_error", "missing_folder"]
+
+T = TypeVar("T")
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -73,3 +76,11 @@ def _free(path: Path) -> int:
         return free_space(path.parent)
     except OSError:
         return UNKNOWN
+
+
+def blamed(path: Path, work: Callable[[], T]) -> T:
+    """Return what ``work`` returns; an OSError of it becomes the LocalError of ``path``."""
+    try:
+        return work()
+    except OSError as error:
+        raise local_error(error, path) from error

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
 
-from resumable.disk_errors import local_error
+from resumable.disk_errors import blamed
 from resumable.hops import Hops
 from resumable.ports import Digester
+from resumable.reading import hash_span
 
 __all__ = ["FinishedFile"]
-
-_READ_SIZE: Final = 512 * 1024
-_SPAN_PER_HOP: Final = 16 << 20
 
 
 class FinishedFile:
@@ -47,24 +45,10 @@ class FinishedFile:
 
     async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
         """Feed up to ``length`` bytes from ``offset`` to ``digest``; return how many there were. Raises DeviceError."""
-        done = 0
-        while done < length:
-            wanted = min(length - done, _SPAN_PER_HOP)
-            count = await self._hops.run(partial(self._hash, offset + done, wanted, digest))
-            done += count
-            if count < wanted:
-                break
-        return done
+        return await hash_span(self._hop, self._fd, offset, length, digest)
 
-    def _hash(self, offset: int, length: int, digest: Digester) -> int:
-        done = 0
-        try:
-            while done < length and (block := os.pread(self._fd, min(_READ_SIZE, length - done), offset + done)):
-                digest.update(block)
-                done += len(block)
-        except OSError as error:
-            raise local_error(error, self.path) from error
-        return done
+    async def _hop(self, work: Callable[[], int]) -> int:
+        return await self._hops.run(partial(blamed, self.path, work))
 
     async def close(self) -> None:
         """Give the descriptor back."""

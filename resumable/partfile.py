@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from resumable import syscalls
 from resumable.allocation import allocate, allocated, written_spans
-from resumable.disk_errors import local_error
+from resumable.disk_errors import blamed, local_error
 from resumable.diskspace import free_bytes
 from resumable.errors import DestinationError, DeviceError, DiskFull, LocalError
 from resumable.exclusive import open_exclusively, unlock
@@ -28,6 +28,7 @@ from resumable.hops import Hops
 from resumable.ports import Digester
 from resumable.publication import move_over, move_to_free_name
 from resumable.ranges import Span
+from resumable.reading import hash_span
 from resumable.settling import until_done
 
 __all__ = ["DiskPartFile"]
@@ -38,9 +39,6 @@ _SMALL_BLOCK: Final = 64 * 1024
 """Below this the blocks of a hop are joined: an ``update`` and an iovec each cost more than copying (by 10 %)."""
 _MOST_VECTORS: Final = 1024
 """IOV_MAX of Linux and the BSDs."""
-_READ_SIZE: Final = 512 * 1024
-_SPAN_PER_HOP: Final = 16 << 20
-"""Bytes read and hashed in one hop: about 12 ms, which is how long a cancellation waits."""
 _WRITEBACK_WINDOW: Final = 8 << 20
 """A window that is written whole goes to the device at once, so that little is left to wait for before the rename:
 1.2 s of fsync after 1 GiB become 0.1 s."""
@@ -98,7 +96,7 @@ class DiskPartFile:
                 raise
             return cls(folder, path.name, fd, hops, new=new)
 
-        return await hops.run(partial(_blamed, path, work), undo=_give_back)
+        return await hops.run(partial(blamed, path, work), undo=_give_back)
 
     # -- bytes ---------------------------------------------------------------------------------------------------------
 
@@ -150,21 +148,7 @@ class DiskPartFile:
 
         Raises DeviceError.
         """
-        done = 0
-        while done < length:
-            wanted = min(length - done, _SPAN_PER_HOP)
-            count = await self._hop(partial(self._hash, offset + done, wanted, digest))
-            done += count
-            if count < wanted:
-                break
-        return done
-
-    def _hash(self, offset: int, length: int, digest: Digester) -> int:
-        done = 0
-        while done < length and (block := os.pread(self._fd, min(_READ_SIZE, length - done), offset + done)):
-            digest.update(block)
-            done += len(block)
-        return done
+        return await hash_span(self._hop, self._fd, offset, length, digest)
 
     async def written(self, length: int) -> list[Span]:
         """Return the spans of the first ``length`` bytes that somebody has written; raises DeviceError."""
@@ -283,7 +267,7 @@ class DiskPartFile:
 
     async def _end(self, *, delete: bool) -> None:
         if self._ending is None:
-            release = partial(_blamed, self.path, partial(self._release, delete=delete))
+            release = partial(blamed, self.path, partial(self._release, delete=delete))
             self._ending = asyncio.ensure_future(self._hops.finish(release))
         held_back = await until_done(self._ending)
         if held_back is not None:
@@ -305,19 +289,11 @@ class DiskPartFile:
     async def _hop(self, work: Callable[[], T]) -> T:
         if self._ending is not None:
             raise ValueError("the part file is closed")
-        return await self._hops.run(partial(_blamed, self.path, work))
+        return await self._hops.run(partial(blamed, self.path, work))
 
 
 def _give_back(part: DiskPartFile) -> None:
     part._release(delete=False)  # noqa: SLF001  # opened for a caller who was cancelled meanwhile
-
-
-def _blamed(path: Path, work: Callable[[], T]) -> T:
-    """Return what ``work`` returns; an OSError of it becomes the LocalError of ``path``."""
-    try:
-        return work()
-    except OSError as error:
-        raise local_error(error, path) from error
 
 
 def _failed_sync(error: OSError, path: Path) -> LocalError:

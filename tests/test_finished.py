@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resumable import finished
+from resumable import reading
 from resumable.errors import DeviceError
 from resumable.finished import FinishedFile
 
@@ -32,7 +32,7 @@ async def test_a_span_is_hashed_as_far_as_the_file_goes(
     path: Path, offset: int, length: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over several hops, and to the end of the file at most."""
-    monkeypatch.setattr(finished, "_SPAN_PER_HOP", 250_000)
+    monkeypatch.setattr(reading, "_SPAN_PER_HOP", 250_000)
     file = await FinishedFile.open(path, len(CONTENT))
     assert file is not None
     digest = hashlib.sha256()
