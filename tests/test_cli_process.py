@@ -20,6 +20,7 @@ import pytest
 from tests.command import Ended, environment, finish, run, start
 from tests.mounts import mounted, remount
 from tests.origin import Behaviour, Content, Origin
+from tests.servers import authority
 
 MIB = 1 << 20
 SMALL = Content(3 * MIB, seed=11)
@@ -366,19 +367,34 @@ def test_the_command_starts_without_reading_certificates() -> None:
     script = """
 import ssl
 read = []
-real = ssl.SSLContext.load_default_certs
-def reads(self, *purpose):
+real = ssl.SSLContext.set_default_verify_paths
+def reads(self):
     read.append(self)
-    return real(self, *purpose)
-ssl.SSLContext.load_default_certs = reads
+    return real(self)
+ssl.SSLContext.set_default_verify_paths = reads
 from resumable_ui.running import _manager_type
 _manager_type()
 import aiohttp.connector
 assert read == [], read
-assert ssl.SSLContext.load_default_certs is reads
+assert ssl.SSLContext.set_default_verify_paths is reads
 ssl.create_default_context()
-assert len(read) == 1
+ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_default_verify_paths()
+assert len(read) == 2
 """
     subprocess.run(
         [sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )
+
+
+def test_the_command_trusts_whom_this_machine_trusts(tmp_path: Path) -> None:
+    """Although aiohttp is imported without certificates: our own context reads them, and refuses a stranger."""
+    ca = authority(tmp_path)
+    with Origin(tls=ca.context("127.0.0.1")) as origin:
+        origin.put("/file", b"content")
+        words = (origin.url("/file"), "--retries", "0", "-o", "file.bin")
+        stranger = get(*words, cwd=tmp_path)
+        seen = len(origin.requests)
+        known = run("get", *words, "--state", "state.db", cwd=tmp_path, SSL_CERT_FILE=str(ca.ca_file))
+    assert "unable to get local issuer certificate" in stranger.err, stranger
+    assert (stranger.code, seen, stranger.out) == (3, 0, "")
+    assert (known.code, (tmp_path / "file.bin").read_bytes()) == (0, b"content"), known

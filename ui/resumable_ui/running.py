@@ -135,21 +135,21 @@ def _manager_type() -> MakeManager:
 
 @contextmanager
 def _certificates_unread() -> Iterator[None]:
-    """Let aiohttp be imported without reading this machine's certificates, a fifth of the time that a command takes.
+    """Let aiohttp be imported without reading this machine's certificates, a third of the time that a command takes.
 
-    Its module keeps a context for whoever brings none; our transport makes its own at the first ``https`` link. Were
-    the other one ever used, it would trust nobody.
+    Its module keeps two contexts, one for whoever brings none and one that verifies nothing; our transport makes its
+    own at the first ``https`` link. Were the first ever used, it would trust nobody.
     """
-    real = ssl.SSLContext.load_default_certs
-    ssl.SSLContext.load_default_certs = _read_nothing  # type: ignore[method-assign, assignment]
+    real = ssl.SSLContext.set_default_verify_paths  # ``load_default_certs`` calls it too
+    ssl.SSLContext.set_default_verify_paths = _read_nothing  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        ssl.SSLContext.load_default_certs = real  # type: ignore[method-assign]
+        ssl.SSLContext.set_default_verify_paths = real  # type: ignore[method-assign]
 
 
-def _read_nothing(context: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
-    """Stand in for ``load_default_certs``."""
+def _read_nothing(context: ssl.SSLContext) -> None:
+    """Stand in for ``set_default_verify_paths``."""
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
