@@ -2,7 +2,8 @@
 
     python -m benchmarks.hub_feeder COUNT HZ SECONDS [--hub]
 
-It prints the hub's address (an empty line without one).
+The downloads are in the state file and their events go where a manager's go; only the network is missing. It prints the
+hub's address (an empty line without one).
 """
 
 from __future__ import annotations
@@ -12,72 +13,63 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
 
 from benchmarks.hub import TOKEN
-from recovery.states import State
-from resumable.events import DownloadEvent, DownloadView, EventName
+from benchmarks.hub_worker import SIZE, begin
+from recovery.owner import new_owner
+from resumable.events import DownloadEvent, EventName
 from resumable.manager import DownloadManager
+from resumable.standing import Standing
 from resumable_ui.access import Access
 from resumable_ui.hub import Hub
 
+SLICES = 20
+"""Of an interval: downloads do not all move at the same moment."""
 
-async def feed(count: int, hz: int, seconds: float, hear: Callable[[DownloadEvent], None]) -> None:
-    """Make ``count * hz`` events a second, evenly, as downloads do that began at different times."""
-    views = [
-        DownloadView(
-            download_id=f"own{number:06}",
-            project_id="bench",
-            url=f"https://origin.example/models/{number:06}.safetensors?sig=***",
-            dest=f"/data/models/{number:06}.safetensors",
-            filename=f"{number:06}.safetensors",
-            state=State.RUNNING,
-            bytes_total=10_000_000_000,
-            attempt=1,
-            attempts=1,
-            owner="host:1:a",
-            created_at=time.time(),
-        )
-        for number in range(count)
-    ]
-    slices = 20
-    until, turn = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
+
+async def feed(standings: Sequence[Standing], hz: int, seconds: float) -> None:
+    """Make ``hz`` events a second of each download, evenly, as those do that began at different times."""
+    begun, turn = time.monotonic(), 0
+    while (now := time.monotonic()) < begun + seconds:
         turn += 1
-        now = time.time()
-        for number in range(turn % slices, count, slices):
-            view = views[number] = replace(
-                views[number],
-                bytes_done=turn * 1000,
-                bytes_received=turn * 1000,
-                speed=1e6 + turn,
-                updated_at=now,
-                rev=turn,
+        for standing in standings[turn % SLICES :: SLICES]:
+            done = turn * 1000
+            standing.view = replace(
+                standing.view, bytes_done=done, bytes_received=done, speed=1e6 + turn, eta=(SIZE - done) / 1e6
             )
-            hear(DownloadEvent(event=EventName.PROGRESS, view=view, ts=now))
-        await asyncio.sleep(1 / (hz * slices))
+            standing.tell(EventName.PROGRESS)
+        await asyncio.sleep(max(0.0, begun + turn / (hz * SLICES) - now))
 
 
 async def run(given: argparse.Namespace) -> None:
     """Feed a hub, or nobody."""
-    if not given.hub:
-        print(flush=True)
-        await feed(given.count, given.hz, given.seconds, lambda _event: None)
-        return
+    hubs: list[Hub] = []
+
+    def hear(event: DownloadEvent) -> None:
+        for hub in hubs:
+            hub.hear(event)
+
     with tempfile.TemporaryDirectory(prefix="bench-hub-") as name:
-        async with DownloadManager(state=Path(name) / "state.db") as manager:
-            hub = Hub(manager, access=Access(token=TOKEN), root=name)
+        async with DownloadManager(state=Path(name) / "state.db", on_event=hear) as manager:
+            owner, told = new_owner(), manager._told  # noqa: SLF001 - as a manager tells, without a network
+            standings = [(await begin(manager, owner, number, told))[0] for number in range(given.count)]
+            if not given.hub:
+                print(flush=True)
+                await feed(standings, given.hz, given.seconds)
+                return
+            hubs.append(Hub(manager, access=Access(token=TOKEN), root=name))
             app = web.Application()
-            hub.attach(app)
+            hubs[0].attach(app)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             print(f"http://127.0.0.1:{runner.addresses[0][1]}/", flush=True)
-            await feed(given.count, given.hz, given.seconds, hub.hear)
+            await feed(standings, given.hz, given.seconds)
             await runner.cleanup()
 
 

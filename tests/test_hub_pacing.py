@@ -1,11 +1,14 @@
-"""When news go out and to whom: the feed, the queues of slow clients, rooms and rates. Pure."""
+"""When news go out and to whom: the feed, the queues of slow clients, rooms and rates. Pure, but for the alarm."""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resumable_ui.alarm import Alarm
 from resumable_ui.clients import (
     CAUGHT_UP_BELOW,
     DROP_ABOVE,
@@ -90,6 +93,26 @@ def test_a_flood_of_states_does_not_put_progress_off() -> None:
         feed.take(1.0, urgent_only=True)
     feed.put("k", urgent=False)
     assert list(feed.take(1.14)) == ["k"]
+
+
+async def test_an_alarm_rings_once_at_the_earliest_moment() -> None:
+    """Whoever asks; later wishes are for whoever is rung to ask again. A moment that has passed is now."""
+    loop, rung = asyncio.get_running_loop(), list[float]()
+    alarm = Alarm(lambda: rung.append(loop.time()))
+    now = loop.time()
+    alarm.at(now + 60)
+    alarm.at(now + 0.01)
+    alarm.at(now + 0.02)
+    await asyncio.sleep(0.05)
+    assert [now + 0.0099 <= at for at in rung] == [True]
+    alarm.at(now)
+    assert len(rung) == 1, "never before the loop's next turn"
+    await asyncio.sleep(0.01)
+    assert len(rung) == 2
+    alarm.at(loop.time())
+    alarm.off()
+    await asyncio.sleep(0.01)
+    assert len(rung) == 2
 
 
 FLOWS = [

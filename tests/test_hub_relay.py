@@ -196,6 +196,30 @@ async def test_a_relay_sends_the_newest_ten_times_a_second(redis: ValkeyServer) 
     await connection.aclose()
 
 
+async def test_progress_of_many_goes_in_one_message_and_states_do_not_wait_for_it(redis: ValkeyServer) -> None:
+    """Two hundred downloads that move at one moment are two messages; a state is in the next one, whatever waits."""
+    import redis.asyncio as client_library
+
+    connection: Any = client_library.Redis.from_url(url_of(redis))
+    pubsub = connection.pubsub(ignore_subscribe_messages=True)
+    await pubsub.subscribe("resumable")
+    await pubsub.get_message(timeout=1)
+    relay = RedisRelay(url_of(redis))
+    for number in range(200):
+        relay(event(DownloadView(download_id=f"d{number}", state=State.RUNNING, rev=1)))
+    messages: list[list[Any]] = []
+    while sum(map(len, messages)) < 200:
+        messages.append(json.loads((await pubsub.get_message(timeout=3))["data"])["data"])
+    assert [len(views) for views in messages] == [100, 100]
+    relay(event(DownloadView(download_id="d0", state=State.RUNNING, rev=2)))
+    relay(event(DownloadView(download_id="d1", state=State.PAUSED, rev=2), EventName.PAUSED))
+    first = json.loads((await pubsub.get_message(timeout=3))["data"])["data"]
+    assert ("d1", "paused") in [(view["download_id"], view["state"]) for view in first]
+    await relay.close()
+    await pubsub.aclose()
+    await connection.aclose()
+
+
 async def test_news_that_come_while_others_are_sent_are_sent_too(redis: ValkeyServer) -> None:
     """Of many downloads at once: the newest of each arrives, and the relay goes on."""
     import redis.asyncio as client_library
@@ -213,8 +237,8 @@ async def test_news_that_come_while_others_are_sent_are_sent_too(redis: ValkeySe
     while len(newest) < 20 or min(newest.values()) < 200:
         message = await pubsub.get_message(timeout=3)
         assert message is not None, newest
-        (view,) = json.loads(message["data"])["data"]
-        newest[view["download_id"]] = view["bytes_done"]
+        for view in json.loads(message["data"])["data"]:
+            newest[view["download_id"]] = view["bytes_done"]
     await relay.close()
     await pubsub.aclose()
     await connection.aclose()

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from recovery.states import State
 from resumable.events import DownloadView
+from resumable_ui.alarm import Alarm
 from resumable_ui.board import Board, Change
 from resumable_ui.clients import SKIP_ABOVE, SKIP_ABOVE_BYTES, Client, Turn, overrun
-from resumable_ui.feed import MAX_HZ, Feed
+from resumable_ui.feed import MAX_HZ, SOON_S, Feed
 from resumable_ui.sockets import Sockets, event_message
 from resumable_ui.wire import VERSION, operation_wire
 
 TICK_S: Final = 0.1
-SOON_S: Final = 0.005
 REAP_EVERY: Final = 10
 """Ticks between looks for connections that never said who they are."""
 
@@ -43,7 +43,8 @@ class Broadcaster:
         self._legacy_progress = legacy_progress
         self._feed = Feed()
         self._flushing = False
-        self._soon: asyncio.TimerHandle | None = None
+        self._soon = Alarm(self._flush_soon)
+        self._flushed_at = 0.0
         self._dropping: set[asyncio.Task[None]] = set()
 
     # -- news ----------------------------------------------------------------------------------------------------------
@@ -145,23 +146,24 @@ class Broadcaster:
         self._flush(urgent_only=False)
 
     def flush_soon(self) -> None:
-        """Send what is due in a moment, together with what comes until then."""
-        if self._soon is None:
-            self._soon = asyncio.get_running_loop().call_later(SOON_S, self._flush_soon)
+        """Send what is due at once, or together with what comes until a moment has passed since the last time."""
+        self._soon.at(self._flushed_at + SOON_S)
 
     def _flush_soon(self) -> None:
-        self._soon = None
         self._flush(urgent_only=False)
-        due_s = self._feed.due_in(asyncio.get_running_loop().time())
+        due_s = self._feed.due_in(self._flushed_at)
         if due_s is not None and due_s < TICK_S:
-            self._soon = asyncio.get_running_loop().call_later(max(SOON_S, due_s), self._flush_soon)
+            self._soon.at(self._flushed_at + max(SOON_S, due_s))
 
     def _flush_urgent(self) -> None:
         self._flushing = False
         self._flush(urgent_only=True)
 
     def _flush(self, *, urgent_only: bool) -> None:
-        taken = self._feed.take(asyncio.get_running_loop().time(), urgent_only=urgent_only)
+        now = asyncio.get_running_loop().time()
+        taken = self._feed.take(now, urgent_only=urgent_only)
+        if not urgent_only:
+            self._flushed_at = now
         for lossy in (False, True):
             ids = [name for name, urgent in taken.items() if urgent is not lossy]
             if ids and self.clients:

@@ -8,6 +8,8 @@ MAX_HZ: Final = 10.0
 """Progress of one download, a second."""
 EARLY: Final = 0.3
 """Share of the interval by which one may come early: clocks and loops are not exact."""
+SOON_S: Final = 0.005
+"""Least time between two packets of mere progress: what comes in it goes out together."""
 
 
 class Feed:

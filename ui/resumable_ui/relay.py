@@ -21,10 +21,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from resumable.events import DownloadEvent, DownloadView, EventName
-from resumable_ui.feed import Feed
+from resumable_ui.alarm import Alarm
+from resumable_ui.feed import SOON_S, Feed
 
 EVENT: Final = "resumable_view"
 CHANNEL: Final = "resumable"
+MOST_VIEWS: Final = 100
+"""In one message; each has about a kilobyte."""
 _OPTIONS: Final = {"socket_connect_timeout": 2.0}
 
 _log = logging.getLogger("resumable_ui.relay")
@@ -44,19 +47,26 @@ class RedisRelay:
         self._newest: dict[str, DownloadView] = {}
         self._feed = Feed()
         self._news = asyncio.Event()
+        self._alarm = Alarm(self._news.set)
+        self._sent_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def __call__(self, event: DownloadEvent) -> None:
         """Take an event; for ``DownloadManager(on_event=...)``. Never waits, never raises."""
         name = event.view.download_id
         self._newest[name] = event.view
-        self._feed.put(name, urgent=event.event is not EventName.PROGRESS)
+        urgent = event.event is not EventName.PROGRESS
+        self._feed.put(name, urgent=urgent)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="redis relay")
-        self._news.set()
+        if urgent:
+            self._news.set()
+        else:
+            self._alarm.at(self._sent_at + SOON_S)
 
     async def close(self) -> None:
         """Stop publishing."""
+        self._alarm.off()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -69,14 +79,15 @@ class RedisRelay:
         while True:
             await self._news.wait()
             self._news.clear()
-            names = self._feed.take(loop.time())
-            for name in names:
-                view = self._newest.pop(name, None)
-                if view is not None:  # else it went out as the newest of a moment ago
-                    await self._manager.emit(EVENT, view.to_wire())
-            if not self._feed.idle:
-                await asyncio.sleep(0.02)
-                self._news.set()
+            found = [self._newest.pop(name, None) for name in self._feed.take(loop.time())]
+            wires = [view.to_wire() for view in found if view is not None]
+            for first in range(0, len(wires), MOST_VIEWS):
+                # One message for all: each is a turn of two loops and of Redis.
+                await self._manager.emit(EVENT, tuple(wires[first : first + MOST_VIEWS]))
+            self._sent_at = loop.time()
+            due_s = self._feed.due_in(self._sent_at)
+            if due_s is not None:
+                self._alarm.at(self._sent_at + max(SOON_S, due_s))
 
 
 def listening_manager(url: str, hear: Callable[[DownloadView], None], *, channel: str = CHANNEL) -> Any:
@@ -90,11 +101,12 @@ def listening_manager(url: str, hear: Callable[[DownloadView], None], *, channel
             if message.get("event") != EVENT:
                 return
             data: Any = message.get("data")
-            try:
-                view = DownloadView.from_wire(data[0])
-            except (ValueError, TypeError, KeyError, IndexError):
-                return  # of another version
-            hear(view)
+            for wire in data if isinstance(data, list) else ():
+                try:
+                    view = DownloadView.from_wire(wire)
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    continue  # of another version
+                hear(view)
 
         async def close(self) -> None:
             """Stop listening."""
