@@ -239,7 +239,6 @@ class Binding:
         for index, digest in enumerate(first.digests):
             ledger.wrote(index, grid.span(index).length, digest)
         session.ledger = ledger
-        await session.open_part.truncate(first.length)
         self._follow()
 
     async def _spool_once(self, response: Response) -> Spooled:

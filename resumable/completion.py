@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from resumable.errors import DigestMismatch
+from resumable.errors import DestinationError, DigestMismatch
 from resumable.events import EventName
 from resumable.ledger import Ledger
 from resumable.model import Checkpoint, Finished
@@ -54,7 +54,10 @@ class Completion:
         session = self._session
         ledger = session.bound_ledger
         self._adapters.notify(EventName.VERIFYING, "")
-        await session.open_part.truncate(ledger.grid.complete_length)
+        if not await session.open_part.truncate(ledger.grid.complete_length) and await self._repair(ledger):
+            if session.repairs > _MOST_REPAIRS:
+                raise DestinationError(f"{session.open_part.path} is cut again and again by another program")
+            return None
         expected = session.expected_digest
         if ledger.grid.count == 1:
             actual = ledger.digests[0].hex()
@@ -79,8 +82,8 @@ class Completion:
         return await session.whole.finish(length)
 
     async def _repair(self, ledger: Ledger) -> bool:
-        """After a wrong whole digest: find chunks that are not on disk as they were received; True if there were
-        any.
+        """Find chunks that are not on disk as they were received, after a wrong whole digest or where another program
+        has cut the file; True if there were any.
         """
         session, grid = self._session, ledger.grid
         session.repairs += 1
@@ -89,7 +92,9 @@ class Completion:
         damaged = [audited.checkpoint.index async for audited in verdicts if not audited.ok]
         if damaged:
             await self._take_back(ledger, damaged)
-            self._adapters.notify(EventName.REPAIRED, f"{len(damaged)} chunk(s) rotted on disk and are fetched again")
+            self._adapters.notify(
+                EventName.REPAIRED, f"{len(damaged)} chunk(s) were damaged on disk: they are fetched again"
+            )
         return bool(damaged)
 
     async def _read_again(self, ledger: Ledger) -> bool:

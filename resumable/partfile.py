@@ -62,6 +62,9 @@ class DiskPartFile:
         self._hops = hops
         self._name_synced = not new
         self._length = 0
+        self._reach = 0
+        """Where the bytes end that were found when it was opened or have been written since."""
+        self._cut = False
         self._doubt: str | None = None
         self._published = False
         self._ending: asyncio.Future[None] | None = None
@@ -94,7 +97,9 @@ class DiskPartFile:
             except BaseException:
                 folder.close()
                 raise
-            return cls(folder, path.name, fd, hops, new=new)
+            part = cls(folder, path.name, fd, hops, new=new)
+            part._reach = os.fstat(fd).st_size  # blocking, so not in __init__
+            return part
 
         return await hops.run(partial(blamed, path, work), undo=_give_back)
 
@@ -115,7 +120,9 @@ class DiskPartFile:
         if len(blocks) > 1 and length < len(blocks) * _SMALL_BLOCK:
             blocks = (b"".join(blocks),)
         # All is written before any is hashed: a digest never vouches for what the system did not take.
+        self._look_for_cut()
         self._write_all(offset, [block for block in blocks if block], offset + length)
+        self._reach = max(self._reach, offset + length)
         first, last = offset // _WRITEBACK_WINDOW, (offset + length) // _WRITEBACK_WINDOW
         if first < last:
             syscalls.start_writeback(self._fd, first * _WRITEBACK_WINDOW, (last - first) * _WRITEBACK_WINDOW)
@@ -142,6 +149,12 @@ class DiskPartFile:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))  # would go on for ever
             offset += count
             _skip(left, count)
+
+    def _look_for_cut(self) -> None:
+        """Notice, before writing makes it long again, that another program has cut the file: a hole would be left."""
+        end = self._reach  # read first: what others write meanwhile only makes the file longer
+        if os.fstat(self._fd).st_size < end:
+            self._cut = True
 
     async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
         """Feed up to ``length`` bytes from the disk to ``digest``; return how many there were before the file's end.
@@ -170,9 +183,19 @@ class DiskPartFile:
         self._length = length
         allocate(self._fd, self.path, length, alone=alone)
 
-    async def truncate(self, length: int) -> None:
-        """Cut or extend the file to exactly ``length`` bytes; raises DestinationError where that is too large."""
-        await self._hop(lambda: os.ftruncate(self._fd, length))
+    async def truncate(self, length: int) -> bool:
+        """Cut or extend the file to exactly ``length`` bytes; False where another program has cut it since it was
+        opened or truncated: what was written may be gone. Not while writes are under way.
+
+        Raises DestinationError where that is too large.
+        """
+        return await self._hop(partial(self._truncate, length))
+
+    def _truncate(self, length: int) -> bool:
+        self._look_for_cut()
+        os.ftruncate(self._fd, length)
+        was_cut, self._cut, self._reach = self._cut, False, length
+        return not was_cut
 
     async def free_space(self) -> int:
         """Return the bytes free on its file system."""
@@ -221,6 +244,9 @@ class DiskPartFile:
 
     def _publish(self, dest: Path, *, replace: bool) -> Path:
         self._refuse_replaced()
+        self._look_for_cut()
+        if self._cut:
+            raise DestinationError(f"{self.path} was cut by another program")
         with contextlib.suppress(PermissionError):  # FAT has no modes
             os.fchmod(self._fd, 0o666 & ~syscalls.umask())
         self._sync(os.fsync)

@@ -134,8 +134,10 @@ class PartFile(Protocol):
     async def reserve(self, length: int) -> None:
         """Make sure ``length`` bytes fit: preallocate, or raise DiskFull with the amounts."""
 
-    async def truncate(self, length: int) -> None:
-        """Cut or extend the file to exactly ``length`` bytes."""
+    async def truncate(self, length: int) -> bool:
+        """Cut or extend the file to exactly ``length`` bytes; False where another program has cut it since it was
+        opened or truncated, and what was written may be gone.
+        """
 
     async def sync(self) -> None:
         """fdatasync; raises DeviceError when it fails, after which nothing written since the last sync may be

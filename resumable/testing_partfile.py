@@ -82,6 +82,8 @@ class MemoryPartFile:
         self._lock = path
         self._published = False
         self._closed = False
+        self._reach = len(self.content)
+        self._cut = False
 
     @property
     def content(self) -> bytearray:
@@ -92,9 +94,11 @@ class MemoryPartFile:
         """Write and hash; raises DiskFull at the folder's capacity."""
         await self._called("write")
         data = b"".join(blocks)
+        self._look_for_cut()
         if data:
             self._grow(offset + len(data))
             self.content[offset : offset + len(data)] = data
+            self._reach = max(self._reach, offset + len(data))
         digest.update(data)
         return digest.digest()
 
@@ -116,11 +120,14 @@ class MemoryPartFile:
         await self._called("reserve")
         self._refuse_too_much(length)
 
-    async def truncate(self, length: int) -> None:
-        """Cut or extend to ``length`` bytes."""
+    async def truncate(self, length: int) -> bool:
+        """Cut or extend to ``length`` bytes; False where a test has cut it since it was opened or truncated."""
         await self._called("truncate")
+        self._look_for_cut()
         self._grow(length)
         del self.content[length:]
+        was_cut, self._cut, self._reach = self._cut, False, length
+        return not was_cut
 
     async def free_space(self) -> int:
         """Return the bytes that still fit."""
@@ -137,6 +144,9 @@ class MemoryPartFile:
         self._refuse_other_folder(dest)
         await self._called("publish")
         self._refuse_deleted()
+        self._look_for_cut()
+        if self._cut:
+            raise DestinationError(f"{self.path} was cut by another program")
         path, n = dest, 0
         while not replace and path in self.folder.files:
             n += 1
@@ -172,6 +182,9 @@ class MemoryPartFile:
         await asyncio.sleep(0)
         if self.faults[method]:
             raise self.faults[method].pop(0)
+
+    def _look_for_cut(self) -> None:
+        self._cut = self._cut or len(self.content) < self._reach
 
     def _grow(self, length: int) -> None:
         self._refuse_too_much(length)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,8 @@ from resumable.hops import Hops
 from resumable.identity import identities, share_link
 from resumable.model import DownloadRequest, Result
 from resumable.ports import Transport
-from resumable.ranges import Span
+from resumable.ranges import Span, parse_content_range, parse_unsatisfied_range
+from resumable.response import content_length
 from resumable.rows import FileRow
 from resumable.source import Source
 from resumable.validators import Representation, differs
@@ -115,7 +117,10 @@ class _Reading:
         self._file: io.FileIO | None = None
 
     def open(self) -> None:
-        self._file = io.FileIO(self._path)
+        # O_NONBLOCK: nobody may ever write to a FIFO of that name.
+        self._file = io.FileIO(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            raise DestinationError(f"{self._path} is not a regular file")
 
     def some(self) -> bool:
         """Read the next piece; False at the end."""
@@ -231,12 +236,21 @@ async def _unchanged(request: DownloadRequest, receipt: FileRow, transport: Tran
     source = Source(request.url, request.headers)
     try:
         async with transport.fetch(source.request(headers, request.options)) as response:
-            if response.status not in {200, 206}:
+            if response.status not in {200, 206, 416}:
                 return True
-            length = None
-            if response.status == 200 and (response.headers.get("content-length", "").isascii()):
-                text = response.headers.get("content-length", "")
-                length = int(text) if text.isdigit() and len(text) < 19 else None
-            return differs(known, Representation.from_headers(response.headers, length)) is None
+            length = _stated_length(response.status, response.headers)
+            stated = {} if response.status == 416 else response.headers  # those of an error page name another thing
+            return differs(known, Representation.from_headers(stated, length)) is None
     except OriginError:
         return True
+
+
+def _stated_length(status: int, headers: Mapping[str, str]) -> int | None:
+    """Return how many bytes an answer to ``bytes=0-0`` says the whole file has; None where it does not say."""
+    if status == 200:
+        return content_length(headers)[0]
+    value = headers.get("content-range", "")
+    if status == 416:
+        return parse_unsatisfied_range(value)  # its other fields speak of the error
+    enclosed = parse_content_range(value)
+    return None if enclosed is None else enclosed.complete_length

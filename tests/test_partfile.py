@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -40,6 +41,13 @@ class Place:
             self.memory.files[self.folder / name] = bytearray(content)
         else:
             (self.folder / name).write_bytes(content)
+
+    def cut(self, name: str, length: int) -> None:
+        """Cut a file behind the part file's back."""
+        if self.memory is not None:
+            del self.memory.files[self.folder / name][length:]
+        else:
+            os.truncate(self.folder / name, length)
 
     def remove(self, name: str) -> None:
         """Delete a file behind the part file's back."""
@@ -142,6 +150,38 @@ async def test_reserving_keeps_the_content(place: Place, part: Part) -> None:
     assert place.files()["model.bin.part"].startswith(b"0123456789")
     await part.sync()
     assert await part.free_space() > 0
+
+
+async def test_a_cut_by_another_program_is_told(place: Place, part: Part) -> None:
+    """Also where writing has made the file long again; once told, it is the caller's business."""
+    await part.write(0, [b"0123456789"], hashlib.sha256())
+    assert await part.truncate(8)
+    place.cut("model.bin.part", 3)
+    await part.write(8, [b"89"], hashlib.sha256())
+    assert not await part.truncate(10)
+    assert place.files() == {"model.bin.part": b"012\0\0\0\0\089"}
+    assert await part.truncate(10)
+    place.cut("model.bin.part", 9)
+    assert not await part.truncate(10)
+
+
+async def test_what_a_former_run_wrote_is_cut_as_well(place: Place) -> None:
+    """A file is as long as it was when it was opened, at least."""
+    place.put("model.bin.part", b"0123456789")
+    part = await place.open()
+    place.cut("model.bin.part", 3)
+    assert not await part.truncate(10)
+    await part.close()
+
+
+async def test_a_part_file_that_was_cut_is_not_published(place: Place, part: Part) -> None:
+    """Not even where that happens in the last moment."""
+    await part.write(0, [b"0123456789"], hashlib.sha256())
+    assert await part.truncate(10)
+    place.cut("model.bin.part", 3)
+    with pytest.raises(DestinationError, match="was cut by another program"):
+        await part.publish(place.folder / "model.bin", replace=True)
+    assert place.files() == {"model.bin.part": b"012"}
 
 
 @pytest.mark.parametrize("replace", [True, False])

@@ -56,6 +56,16 @@ async def test_a_changed_file_is_fetched_again(rig: Rig, origin: Origin) -> None
     assert whole(content(1, seed=2)) == rig.file().read_bytes()
 
 
+@pytest.mark.parametrize("mib", [0, 2])
+async def test_another_size_tells_as_much_as_a_validator(mib: int, rig: Rig, origin: Origin) -> None:
+    """The new version comes from a node that states no validator; its 206, or 416 where it is empty, tells the size."""
+    origin.put("/f", content(1))
+    await fetched(rig, origin)
+    origin.put("/f", content(mib, seed=2), Behaviour(validator=Validator.NONE))
+    assert (await fetched(rig, origin)).size == mib * MIB
+    assert whole(content(mib, seed=2)) == rig.file().read_bytes()
+
+
 @pytest.mark.parametrize("trouble", [Behaviour(status=500), Behaviour(status=404), "nobody there"])
 async def test_an_origin_that_cannot_say_does_not_undo_the_file(
     trouble: Behaviour | str, rig: Rig, origin: Origin
@@ -228,3 +238,14 @@ async def test_the_newest_receipt_of_a_path_counts(rig: Rig, origin: Origin) -> 
         older = replace(old, download_id="d0", finished_at=old.finished_at - 100, size=7)
         await manager._database.write(lambda conn: put_file(conn, older))
         assert (await manager.verify(rig.file())).ok
+
+
+# XX
+
+
+async def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """Reading a FIFO that nobody writes to would never end."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    with pytest.raises(DestinationError, match="not a regular file"):
+        await verify_file(path, None, sha256="0" * 64)

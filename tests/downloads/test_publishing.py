@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from recovery.rowcrc import sealed
 from recovery.states import State
-from resumable import DigestMismatch, DownloadHandle, Result
+from resumable import DigestMismatch, DownloadHandle, EventName, Options, Result
 from resumable.partfile import DiskPartFile
 from tests.managing import MIB, SLOW, Rig, content, only, received, row, until, whole
 from tests.origin import Behaviour, Origin
@@ -156,3 +157,18 @@ async def test_a_joiner_steers_the_one_download(rig: Rig, origin: Origin) -> Non
         joined.retry_now()
         assert (await joined).verified_by == "digest"
         assert repr(joined) == repr(first)
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+async def test_a_part_file_that_another_program_cuts(connections: int, rig: Rig, origin: Origin) -> None:
+    """It is long again when all has come, with a hole where bytes were: those are fetched again, and no others."""
+    big = content(6)
+    origin.put("/f", big, Behaviour(rate=4 * MIB // connections))
+    async with rig.manager(options=Options(connections=connections)) as manager:
+        handle = manager.start(origin.url("/f"), rig.file())
+        await received(handle, 2 * MIB)
+        os.truncate(rig.part(), MIB)
+        result = await handle
+    assert whole(big) == rig.file().read_bytes()
+    assert big.size + MIB <= result.bytes_received < 2 * big.size
+    assert len(rig.told(EventName.REPAIRED)) == 1
