@@ -16,17 +16,37 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from benchmarks.hub import TOKEN
 from benchmarks.hub_worker import SIZE, begin
 from recovery.owner import new_owner
-from resumable.events import DownloadEvent, EventName
+from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.manager import DownloadManager
 from resumable.standing import Standing
 from resumable_ui.access import Access
 from resumable_ui.hub import Hub
+
+
+class Held:
+    """A download's handle, as far as a hub looks at it."""
+
+    done = ended = False
+
+    def __init__(self, standing: Standing) -> None:
+        """It runs."""
+        self._standing = standing
+
+    @property
+    def view(self) -> DownloadView:
+        """How it stands."""
+        return self._standing.view
+
+    async def stop(self) -> None:
+        """There is no network to stop."""
+
 
 SLICES = 20
 """Of an interval: downloads do not all move at the same moment."""
@@ -58,6 +78,9 @@ async def run(given: argparse.Namespace) -> None:
         async with DownloadManager(state=Path(name) / "state.db", on_event=hear) as manager:
             owner, told = new_owner(), manager._told  # noqa: SLF001 - as a manager tells, without a network
             standings = [(await begin(manager, owner, number, told))[0] for number in range(given.count)]
+            for standing in standings:
+                held: Any = Held(standing)
+                manager._roster._handles[standing.view.download_id] = held  # noqa: SLF001
             if not given.hub:
                 print(flush=True)
                 await feed(standings, given.hz, given.seconds)

@@ -22,9 +22,9 @@ from resumable.errors import DownloadError
 from resumable.events import DownloadView
 from resumable.merging import Known, interrupted, merged, silent_at
 from resumable.rows import DownloadRow, FileRow, claimed_bytes, downloads, read_download, read_file
-from resumable.viewrows import ViewRow, newest_seq, read_view, views, written_since
+from resumable.viewrows import ViewRow, newest_seq, read_view, views, written_ids, written_since
 
-__all__ = ["Catalog", "Changes", "Cursor", "Entry", "moved"]
+__all__ = ["Catalog", "Changes", "Cursor", "Entry", "known_here", "moved"]
 
 _KIND: Final = "download"
 _SETTLE_S: Final = 5.0
@@ -70,6 +70,8 @@ class Changes:
     """Downloads to read again; None: all of them."""
     moved: Mapping[str, ViewRow]
     """Views of others whose operation has not changed: their numbers moved, and that is all."""
+    here: set[str]
+    """Downloads of those passed over whose view alone was written: who asks has a newer one in memory."""
     dead: set[str]
     """Of the owners asked about, those known to be dead."""
 
@@ -118,9 +120,9 @@ class Catalog:
             raise LookupError(f"{id_or_prefix!r} fits {len(found)} downloads; give more of the id")
         return found[0]
 
-    async def changes(self, since: Cursor, owners: Collection[str]) -> Changes:
-        """Return what was written since, and which of ``owners`` are dead. A handful of index look-ups when nothing has
-        changed.
+    async def changes(self, since: Cursor, owners: Collection[str], here: Collection[str] = ()) -> Changes:
+        """Return what was written since, and which of ``owners`` are dead; views of downloads that run ``here`` are
+        not taken apart. A handful of index look-ups when nothing has changed.
         """
 
         def read(conn: sqlite3.Connection) -> Changes:
@@ -130,14 +132,15 @@ class Catalog:
             (count,) = conn.execute("SELECT count(*) FROM downloads").fetchone()
             cursor = Cursor(identity, int(rev or 0), newest_seq(conn), int(count))
             if cursor == since:
-                return Changes(cursor, set(), {}, dead)
+                return Changes(cursor, set(), {}, set(), dead)
             if cursor.identity != since.identity or cursor.rev < since.rev:
-                return Changes(cursor, None, {}, dead)  # the file was begun anew
+                return Changes(cursor, None, {}, set(), dead)  # the file was begun anew
             query = "SELECT operation_id FROM operations WHERE rev > ? AND kind = ?"
             ids = {row[0] for row in conn.execute(query, (since.rev, _KIND))}
-            written = written_since(conn, since.seq)
+            ours = written_ids(conn, since.seq) & set(here) - ids if here else set[str]()
+            written = written_since(conn, since.seq, ours)
             moved = {name: seen for name, seen in written.items() if seen is not None and name not in ids}
-            return Changes(cursor, ids | (written.keys() - moved.keys()), moved, dead)
+            return Changes(cursor, ids | (written.keys() - moved.keys()), moved, ours, dead)
 
         return await self._database.read(read)
 
@@ -261,6 +264,11 @@ def moved(known: Entry, seen: ViewRow, now: float) -> Entry:
     """Return the entry of a download of which the view alone was written since ``known``; ``now`` is epoch seconds."""
     view = merged(known.operation, known.row, seen, receipt=None, claimed=0, now=now)
     return Entry(operation=known.operation, row=known.row, view=view, silent_at=silent_at(known.operation, seen))
+
+
+def known_here(known: Entry, view: DownloadView) -> Entry:
+    """Return the entry of a download of which this process has a newer view than the stored one."""
+    return Entry(operation=known.operation, row=known.row, view=view, silent_at=known.silent_at)
 
 
 def _all(conn: sqlite3.Connection, now: float) -> Iterator[Entry]:

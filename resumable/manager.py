@@ -277,18 +277,19 @@ class DownloadManager:
         """Return every known download, newest first, as whoever runs it sees it."""
         await self._views.settle()
         views = await self._catalog.views(project=project)
-        return [self._roster.newest(view) for view in views]
+        return [self._roster.view_here(view.download_id) or view for view in views]
 
     async def find(self, id_or_prefix: str) -> DownloadView:
         """Return the download with this id, prefix of an id, or path; raises LookupError where there is none or
         several.
         """
         await self._views.settle()
-        return self._roster.newest(await self._catalog.find(id_or_prefix))
+        view = await self._catalog.find(id_or_prefix)
+        return self._roster.view_here(view.download_id) or view
 
     def tail(self) -> Tail:
         """Return a reader of what changes, in this process and in others; its first look is at everything."""
-        return Tail(self._catalog, self._clock, self._roster.newest)
+        return Tail(self._catalog, self._clock, self._roster.view_here)
 
     async def history(self, download_id: str) -> list[AttemptRecord]:
         """Return the attempts made so far, oldest first."""

@@ -257,10 +257,10 @@ class Roster:
         if handle is not None:
             handle.relink(url)
 
-    def newest(self, view: DownloadView) -> DownloadView:
-        """Return the view of a download as this process has it, if it runs here; else ``view``."""
-        handle = self._handles.get(view.download_id)
-        return handle.view if handle is not None and not handle.done else view
+    def view_here(self, download_id: str) -> DownloadView | None:
+        """Return the view of a download that runs or waits in this process; None for any other."""
+        handle = self._handles.get(download_id)
+        return handle.view if handle is not None and not handle.done else None
 
     def _require_open(self) -> None:
         if self._stopped:

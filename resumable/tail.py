@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from recovery.clock import Clock
 from recovery.states import State
-from resumable.catalog import Catalog, Cursor, Entry, moved
+from resumable.catalog import Catalog, Cursor, Entry, known_here, moved
 from resumable.events import DownloadView
 
 __all__ = ["News", "Tail"]
@@ -31,16 +31,20 @@ class News:
     """New and changed downloads, each as it is now, newest download first."""
     forgotten: tuple[str, ...] = ()
     """Ids of downloads that are no longer known (pruned, or the state file was begun anew)."""
+    anew: bool = False
+    """Whether the state file was begun anew: damaged and set aside, or deleted."""
 
 
 class Tail:
     """One reader's place in the state file. Not for several tasks at once."""
 
-    def __init__(self, catalog: Catalog, clock: Clock, live: Callable[[DownloadView], DownloadView]) -> None:
-        """Made by ``DownloadManager.tail``; ``live`` turns a stored view into the newer one this process may have."""
+    def __init__(self, catalog: Catalog, clock: Clock, here: Callable[[str], DownloadView | None]) -> None:
+        """Made by ``DownloadManager.tail``; ``here`` returns the view of a download that runs in this process, which is
+        newer than the stored one.
+        """
         self._catalog = catalog
         self._clock = clock
-        self._live = live
+        self._here = here
         self._cursor = Cursor()
         self._revs: dict[str, int] = {}
         self._watched: dict[str, Entry] = {}
@@ -55,29 +59,35 @@ class Tail:
         process has gone silent is told as changed (``stale``) when that is noticed, although nobody wrote anything.
         Views come with ``rev`` ever growing; one that is told again with the same ``rev`` is left out.
         """
-        found = await self._catalog.changes(self._cursor, {entry.view.owner for entry in self._watched.values()})
+        owners = {entry.view.owner for entry in self._watched.values()}
+        here = {name for name in self._watched if self._here(name) is not None}
+        found = await self._catalog.changes(self._cursor, owners, here)
         cursor, ids = found.cursor, found.ids
+        anew = bool(self._cursor.identity) and cursor.identity != self._cursor.identity
         if ids is None or cursor.count != self._hidden + len(self._revs | dict.fromkeys(ids | found.moved.keys(), 0)):
             entries = await self._catalog.entries()
             gone = tuple(self._revs.keys() - {entry.view.download_id for entry in entries})
             self._hidden = cursor.count - len(entries)
         else:
             now = self._clock.time()
-            ids |= {download_id for download_id, entry in self._watched.items() if _due(entry, now, found.dead)}
+            ids |= {name for name, entry in self._watched.items() if name not in here and _due(entry, now, found.dead)}
             ids |= found.moved.keys() - self._watched.keys()
+            ours = {name: self._here(name) for name in found.here - ids}
+            ids |= {name for name, view in ours.items() if view is None}  # it has ended meanwhile
             entries = await self._catalog.entries(ids) if ids else []
             # Ten a second for each download that runs somewhere: what has not changed is not read again.
             entries += [moved(self._watched[name], seen, now) for name, seen in found.moved.items() if name not in ids]
+            entries += [known_here(self._watched[name], view) for name, view in ours.items() if view is not None]
             gone = ()
         self._cursor = cursor
         for download_id in gone:
             self._revs.pop(download_id)
             self._watched.pop(download_id, None)
-        return News(tuple(view for view in map(self._noted, entries) if view is not None), gone)
+        return News(tuple(view for view in map(self._noted, entries) if view is not None), gone, anew)
 
     def _noted(self, entry: Entry) -> DownloadView | None:
-        view = self._live(entry.view)
-        download_id = view.download_id
+        download_id = entry.view.download_id
+        view = self._here(download_id) or entry.view
         if (entry.silent_at is not None or view.state is State.QUEUED) and not view.stale:
             self._watched[download_id] = entry
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from recovery.rowcrc import intact, sealed
 from recovery.rows import read_operation
 from resumable.events import DownloadView
 
-__all__ = ["ViewRow", "newest_seq", "put_views", "read_view", "views", "written_since"]
+__all__ = ["ViewRow", "newest_seq", "put_views", "read_view", "views", "written_ids", "written_since"]
 
 _COLUMNS: Final = "download_id, seq, generation, written_at, view, crc"
 _PUT: Final = "INSERT OR REPLACE INTO download_views VALUES (?, ?, ?, ?, ?, ?)"
@@ -68,10 +68,15 @@ def views(conn: sqlite3.Connection) -> Iterator[ViewRow]:
     yield from _rows(conn.execute(f"SELECT {_COLUMNS} FROM download_views"))  # noqa: S608
 
 
-def written_since(conn: sqlite3.Connection, seq: int) -> dict[str, ViewRow | None]:
-    """Return the views that were written after ``seq``, by id; None for one that is not intact."""
+def written_ids(conn: sqlite3.Connection, seq: int) -> set[str]:
+    """Return the ids of the views that were written after ``seq``."""
+    return {row[0] for row in conn.execute("SELECT download_id FROM download_views WHERE seq > ?", (seq,))}
+
+
+def written_since(conn: sqlite3.Connection, seq: int, but: Collection[str] = ()) -> dict[str, ViewRow | None]:
+    """Return the views that were written after ``seq``, ``but`` for these, by id; None for one that is not intact."""
     query = f"SELECT {_COLUMNS} FROM download_views WHERE seq > ?"  # noqa: S608
-    return {cells[0]: next(_rows([cells]), None) for cells in conn.execute(query, (seq,))}
+    return {cells[0]: next(_rows([cells]), None) for cells in conn.execute(query, (seq,)) if cells[0] not in but}
 
 
 def _rows(found: Iterable[Sequence[Any]]) -> Iterator[ViewRow]:

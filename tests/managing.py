@@ -127,3 +127,17 @@ def only(views: list[DownloadView]) -> DownloadView:
     """Return the one view there is."""
     assert len(views) == 1, views
     return views[0]
+
+
+class Damage:
+    """A write function that finds the file damaged, once."""
+
+    def __init__(self) -> None:
+        self.found = False
+
+    def __call__(self, conn: sqlite3.Connection) -> None:
+        if not self.found:
+            self.found = True
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error

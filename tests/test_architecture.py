@@ -80,6 +80,7 @@ PURE = {
         "projection",
         "quantities",
         "refusals",
+        "totals",
         "wire",
     },
 }

@@ -39,6 +39,14 @@ def board(*views: DownloadView) -> Board:
     return made
 
 
+def in_json(made: Board, download_id: str) -> Any:
+    """Return what the board says of a download in JSON, read."""
+    ((name, project, text),) = made.progress_jsons([download_id])
+    item = json.loads(text)
+    assert (name, project) == (download_id, item["project_id"])
+    return item
+
+
 DIFFERENCES: list[tuple[dict[str, Any], Change]] = [
     ({}, Change.NONE),
     ({"updated_at": 99.0, "elapsed": 5.0, "eta": 3.0, "rev": 11}, Change.NONE),
@@ -103,6 +111,28 @@ def test_a_project_has_the_sum_of_its_downloads() -> None:
     assert made.snapshot(["all"], 1.0)["projects"] == []
 
 
+def test_moving_bytes_add_up_as_if_counted_anew() -> None:
+    """A project's total is the sum of its downloads after any number of events, whatever they were."""
+    made = board(VIEW, replace(VIEW, download_id="d2"), replace(VIEW, download_id="d3", bytes_total=None))
+    changes: list[dict[str, Any]] = [
+        {"bytes_done": 300},
+        {"bytes_done": 250, "restarted": "changed"},
+        {"bytes_done": 700},
+        {"bytes_done": 800, "bytes_total": 1200},
+        {"state": State.CANCELLED},
+        {"bytes_done": 900},
+        {"state": State.RUNNING, "bytes_done": 10},
+    ]
+    for name in ("d1", "d2", "d3"):
+        view = made.view(name)
+        assert view is not None
+        for change in changes:
+            view = replace(view, **change)
+            made.offer(view)
+            anew = board(*made.views())
+            assert made.project("p") == anew.project("p"), (name, change)
+
+
 def test_an_empty_file_that_is_complete_is_all_of_it() -> None:
     """Nothing of nothing: 100 percent once it is there, of the file and of its project."""
     made = board(replace(VIEW, bytes_done=0, bytes_total=0))
@@ -112,7 +142,7 @@ def test_an_empty_file_that_is_complete_is_all_of_it() -> None:
     assert item is not None
     assert (item["progress"]["progress"], item["progress"]["file_progress"]) == (100.0, 100.0)
     assert made.project("p")["progress"] == 100.0
-    assert json.loads(made.progress_json("d1") or "") == item
+    assert in_json(made, "d1") == item
     made.offer(replace(VIEW, bytes_done=0, bytes_total=0, state=State.CANCELLED))
     assert (made.project("p")["progress"], made.project("p")["stage"]) == (0.0, "cancelled")
 
@@ -129,7 +159,7 @@ def test_progress_has_the_shape_that_front_ends_listen_for() -> None:
     assert (progress["current"], progress["total"]) == (100, 1000)
     assert {**progress, **download_wire(VIEW, rev=made.rev("d1"))} == progress
     assert made.progress("nothing") is None
-    assert made.progress_json("nothing") is None
+    assert made.progress_jsons(["nothing"]) == []
 
 
 def test_the_fast_json_says_the_same() -> None:
@@ -142,13 +172,13 @@ def test_the_fast_json_says_the_same() -> None:
         {"bytes_done": 300, "elapsed": 2.5},
         {"state": State.COMPLETE, "bytes_done": 1000, "error": None},
         {"project_id": "q", "warnings": ("w",)},
+        {"bytes_total": None, "state": State.RUNNING},
+        {"bytes_done": 1500},
     ):
         view = replace(view, **changes)
         made.offer(view)
         for _ in range(2):
-            text = made.progress_json("d1")
-            assert text is not None
-            assert json.loads(text) == made.progress("d1")
+            assert in_json(made, "d1") == made.progress("d1")
 
 
 def test_a_snapshot_holds_what_its_rooms_watch() -> None:

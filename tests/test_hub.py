@@ -66,6 +66,13 @@ async def test_pause_and_resume_act_and_are_seen(tmp_path: Path, origin: Origin)
         cancelled = await page.act(name, "cancel", args={"delete_part": True})
         assert (cancelled["ok"], cancelled["state"]) == (True, "cancelled")
         assert not list(tmp_path.rglob("*.part"))
+        # It stays: who cancelled the wrong one begins it again, and its history can be read (docs/decisions/0018).
+        await page.until(lambda: page.sees(name)["state"] == "cancelled")
+        assert page.sees(name)["actions"] == ["retry_now"]
+        assert page.of("download_removed") == []
+        assert await hub.manager.prune(older_than_s=-1) == 1
+        await page.until(lambda: name not in page.downloads)
+        assert [(one["download_id"], one["reason"]) for one in page.of("download_removed")] == [(name, "pruned")]
 
 
 async def test_the_same_request_twice_is_done_once(tmp_path: Path, origin: Origin) -> None:

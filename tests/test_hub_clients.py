@@ -19,6 +19,7 @@ from recovery.states import State
 from resumable.events import DownloadView
 from resumable_ui.clients import Bucket
 from tests.hubs import TOKEN, Served, Watcher, served, until
+from tests.managing import Damage
 from tests.origin import Behaviour, Content, Origin
 
 MIB = 1 << 20
@@ -131,7 +132,21 @@ async def test_what_is_forgotten_is_removed(hub: Served) -> None:
     async with DownloadManager(state=hub.folder / "state.db") as elsewhere:
         assert await elsewhere.prune(older_than_s=0) == 1
     await page.until(lambda: handle.download_id not in page.downloads)
-    assert page.of("download_removed")[0]["reason"] == "forgotten"
+    assert [one["reason"] for one in page.of("download_removed")] == ["pruned"]
+
+
+async def test_a_state_file_that_is_begun_anew_is_said_to_have_lost_its_downloads(hub: Served) -> None:
+    """Nobody pruned them; the page shows what is in the new file."""
+    with Origin() as origin:
+        origin.put("/f.bin", b"x" * 10)
+        page = await hub.watcher("all")
+        handle = hub.manager.start(origin.url("/f.bin"), directory=hub.folder)
+        await handle
+        await page.until(lambda: page.sees(handle.download_id)["state"] == "complete")
+        await asyncio.sleep(0.3)
+        await hub.manager._database.write(Damage())
+        await page.until(lambda: handle.download_id not in page.downloads)
+        assert [one["reason"] for one in page.of("download_removed")] == ["lost"]
 
 
 # -- recovery ----------------------------------------------------------------------------------------------------------
@@ -306,7 +321,7 @@ async def test_what_comes_when_a_client_has_caught_up_is_sent_after_the_snapshot
         hub.flush()
     await page.until(lambda: page.sees("d1")["state"] == "paused")
     broadcaster.clients[next(iter(broadcaster.clients))].flow.skipping = True
-    broadcaster.removed("d2", "forgotten")
+    broadcaster.removed("d2", "pruned")
     await page.until(lambda: page.of("download_removed"))
     assert [name for name, _ in page.events[-2:]] == ["snapshot", "download_removed"]
 

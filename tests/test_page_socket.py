@@ -191,7 +191,7 @@ async def test_it_connects_and_follows(page: Page) -> None:
             {"epoch": "e1", "seq": 3, "ts": 1.0, "project_id": "p", "progress": record("a", bytes_done=7, rev=3)},
         )
         await comes_true(page, "store.downloads.get('a').bytes_done === 7")
-        await server.sio.emit("download_removed", {"download_id": "a", "reason": "prune"})
+        await server.sio.emit("download_removed", {"download_id": "a", "reason": "pruned"})
         await comes_true(page, "store.downloads.size === 0")
 
 

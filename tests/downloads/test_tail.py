@@ -14,7 +14,7 @@ from recovery.rowcrc import sealed
 from recovery.states import State
 from resumable import DownloadView
 from resumable.tail import News, Tail
-from tests.managing import MIB, PATIENT, SLOW, Rig, content, in_state, only, received, until
+from tests.managing import MIB, PATIENT, SLOW, Damage, Rig, content, in_state, only, received, until
 from tests.origin import Behaviour, Origin
 
 
@@ -104,24 +104,10 @@ async def test_a_state_file_that_is_begun_anew_is_read_anew(rig: Rig, origin: Or
         tail = manager.tail()
         (before,) = (await tail.news()).changed
         await manager._database.write(Damage())
-        assert await tail.news() == News((), (before.download_id,))
+        assert await tail.news() == News((), (before.download_id,), anew=True)
         await manager.start(origin.url("/f"), rig.file("b"))
         await asyncio.sleep(0.3)
         assert [view.filename for view in (await tail.news()).changed] == ["b"]
-
-
-class Damage:
-    """A write function that finds the file damaged, once."""
-
-    def __init__(self) -> None:
-        self.found = False
-
-    def __call__(self, conn: sqlite3.Connection) -> None:
-        if not self.found:
-            self.found = True
-            error = sqlite3.DatabaseError("database disk image is malformed")
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise error
 
 
 @pytest.mark.blocking

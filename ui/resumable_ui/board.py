@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, KeysView, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from recovery.states import TERMINAL, State
 from resumable.events import DownloadView
+from resumable_ui.totals import Totals, percent, stage_of
 from resumable_ui.wire import (
-    STATUS,
     VERSION,
     completed_wire,
     download_wire,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 FINISHED_SHOWN: Final = 500
 """Ended downloads in a snapshot, the newest; the others are read page by page through ``/api/downloads``."""
-
-_STAGES: Final = ("downloading", "pending", "paused", "failed", "completed", "cancelled")
 
 
 class Change(IntEnum):
@@ -53,31 +51,6 @@ class _Shown:
     """JSON of what has not changed since the last change of state, without its closing brace; made when needed."""
 
 
-@dataclass(slots=True)
-class _Project:
-    """Running totals of one project, so that an event costs the same however many downloads there are."""
-
-    done: int = 0
-    total: int = 0
-    unknown: int = 0
-    """Downloads under way whose size nobody knows yet."""
-    states: dict[str, int] = field(default_factory=dict)
-
-    def count(self, view: DownloadView, sign: int) -> None:
-        """Add (or with -1 take away) one download."""
-        if view.state is not State.CANCELLED:
-            self.done += sign * (view.bytes_done if view.bytes_total is not None else 0)
-            self.total += sign * (view.bytes_total or 0)
-            self.unknown += sign * (view.bytes_total is None and view.state not in TERMINAL)
-        status = STATUS[view.state]
-        self.states[status] = self.states.get(status, 0) + sign
-
-    @property
-    def progress(self) -> float:
-        """Percent of the bytes whose number is known."""
-        return _percent(self.done, self.total, complete=stage_of(self.states) == STATUS[State.COMPLETE])
-
-
 class Board:
     """Downloads, operations and gates as they are known to one hub."""
 
@@ -88,7 +61,7 @@ class Board:
         """Number of the newest event sent."""
         self._rev = rev
         self._shown: dict[str, _Shown] = {}
-        self._projects: dict[str, _Project] = {}
+        self._projects: dict[str, Totals] = {}
         self._operations: dict[str, Operation] = {}
         self._gates: dict[str, Mapping[str, Any]] = {}
 
@@ -104,12 +77,18 @@ class Board:
         change = Change.STATE if known is None else difference(known.view, view)
         if change is Change.NONE:
             return change
-        rev = max(view.rev, self._rev if known is None else known.rev + 1)
-        if known is not None:
+        if known is None:
+            self._projects.setdefault(view.project_id, Totals()).count(view, 1)
+            self._shown[view.download_id] = _Shown(view, max(view.rev, self._rev))
+            return change
+        if change is Change.PROGRESS:
+            self._projects[view.project_id].move(view, view.bytes_done - known.view.bytes_done)
+        else:
             self._projects[known.view.project_id].count(known.view, -1)
-        self._projects.setdefault(view.project_id, _Project()).count(view, 1)
-        kept = known.standing if known is not None and change is Change.PROGRESS else None
-        self._shown[view.download_id] = _Shown(view, rev, kept)
+            self._projects.setdefault(view.project_id, Totals()).count(view, 1)
+            known.standing = None
+        known.view = view
+        known.rev = max(view.rev, known.rev + 1)
         return change
 
     def remove(self, download_id: str) -> bool:
@@ -210,24 +189,24 @@ class Board:
         }
         return {"project_id": download["project_id"], "progress": progress}
 
-    def progress_json(self, download_id: str) -> str | None:
-        """Return ``progress`` as JSON, made ten times as fast: most of it is what it was the last time."""
-        shown = self._shown.get(download_id)
-        if shown is None:
-            return None
-        view = shown.view
-        if shown.standing is None:
-            standing = {**standing_wire(view), "current_file": view.filename, "total": view.bytes_total}
-            shown.standing = f'{{"project_id":{_json(view.project_id)},"progress":{_json(standing)[:-1]}'
-        project = self._projects[view.project_id]
-        return (
-            f'{shown.standing},{moving_json(view)},"rev":{shown.rev},"stage":"{stage_of(project.states)}",'
-            f'"progress":{project.progress},"current":{view.bytes_done},"file_progress":{_file_progress(view)}}}}}'
-        )
+    def progress_jsons(self, ids: Iterable[str]) -> list[tuple[str, str, str]]:
+        """Return ``(id, project, progress as JSON)`` of those that are known, made ten times as fast: most of it is
+        what it was the last time, or is the same for all of a project.
+        """
+        totals: dict[str, str] = {}
+        found = []
+        for shown in map(self._shown.get, ids):
+            if shown is not None:
+                view = shown.view
+                project = view.project_id
+                if project not in totals:
+                    totals[project] = self._projects[project].totals_json()
+                found.append((view.download_id, project, _progress_json(shown, totals[project])))
+        return found
 
     def project(self, project_id: str) -> dict[str, Any]:
         """Return a project's totals."""
-        project = self._projects.get(project_id, _Project())
+        project = self._projects.get(project_id, Totals())
         return {
             "project_id": project_id,
             "downloads": sum(project.states.values()),
@@ -265,6 +244,17 @@ class Board:
         }
 
 
+def _progress_json(shown: _Shown, totals: str) -> str:
+    view = shown.view
+    if shown.standing is None:
+        standing = {**standing_wire(view), "current_file": view.filename, "total": view.bytes_total}
+        shown.standing = f'{{"project_id":{_json(view.project_id)},"progress":{_json(standing)[:-1]}'
+    return (
+        f'{shown.standing},{moving_json(view)},"rev":{shown.rev},{totals},'
+        f'"current":{view.bytes_done},"file_progress":{_file_progress(view)}}}}}'
+    )
+
+
 def difference(old: DownloadView, new: DownloadView) -> Change:
     """Return what ``new`` says that ``old`` did not; NONE too where it is the older one."""
     if new is old or new.rev < old.rev:
@@ -272,11 +262,6 @@ def difference(old: DownloadView, new: DownloadView) -> Change:
     if _seen(old) != _seen(new):
         return Change.STATE
     return Change.NONE if _moving(old) == _moving(new) else Change.PROGRESS
-
-
-def stage_of(states: Mapping[str, int]) -> str:
-    """Return a project's stage, one of the six words of ``status``: the liveliest of its downloads decides."""
-    return next((stage for stage in _STAGES if states.get(stage)), "pending")
 
 
 _seen: Final = attrgetter(
@@ -321,12 +306,5 @@ def _newest_ended(views: Sequence[DownloadView]) -> tuple[list[DownloadView], in
 _json: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
-def _percent(done: int, total: int, *, complete: bool) -> float:
-    """Nothing of nothing is all of it once it is complete: there are empty files."""
-    if total > 0:
-        return round(100.0 * done / total, 2)
-    return 100.0 if complete else 0.0
-
-
 def _file_progress(view: DownloadView) -> float:
-    return _percent(view.bytes_done, view.bytes_total or 0, complete=view.state is State.COMPLETE)
+    return percent(view.bytes_done, view.bytes_total or 0, complete=view.state is State.COMPLETE)

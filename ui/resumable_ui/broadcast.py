@@ -115,7 +115,7 @@ class Broadcaster:
         due = list(client.owed)[: max(0, SKIP_ABOVE - packets)]
         for name in due:
             del client.owed[name]
-        for item in self._items(due):
+        for item in self.board.progress_jsons(due):
             self._deliver(self._single(item), [client], lossy=False)
 
     def keeps_up(self, client: Client) -> bool:
@@ -167,7 +167,7 @@ class Broadcaster:
         for lossy in (False, True):
             ids = [name for name, urgent in taken.items() if urgent is not lossy]
             if ids and self.clients:
-                self._spread(self._items(ids), lossy=lossy)
+                self._spread(self.board.progress_jsons(ids), lossy=lossy)
 
     def _spread(self, items: Sequence[tuple[str, str, str]], *, lossy: bool) -> None:
         singles: dict[int, str] = {}
@@ -186,14 +186,6 @@ class Broadcaster:
                         self._deliver(self._legacy(items[n][0]), [client], lossy=lossy)
         for chosen, clients in batches.items():
             self._deliver(self._batch([items[n][2] for n in chosen]), clients, lossy=lossy)
-
-    def _items(self, ids: Iterable[str]) -> list[tuple[str, str, str]]:
-        items = []
-        for name in ids:
-            item, view = self.board.progress_json(name), self.board.view(name)
-            if item is not None and view is not None:
-                items.append((name, view.project_id, item))
-        return items
 
     def _single(self, item: tuple[str, str, str]) -> str:
         return event_message("progress_update", f"{item[2][:-1]},{self._stamp()}}}")

@@ -24,6 +24,11 @@ GATES_EVERY: Final = 8
 """Looks between two at the host gates, which change seldom."""
 MOST_ROWS: Final = 1_000
 
+PRUNED: Final = "pruned"
+"""Why a download is no longer known (``download_removed``): it had ended, and somebody forgot it."""
+LOST: Final = "lost"
+"""Or the state file was begun anew: damaged and set aside, or deleted."""
+
 _log = logging.getLogger("resumable_ui.lookout")
 
 
@@ -90,7 +95,7 @@ class Lookout:
             broadcaster.show(view)
         for name in news.forgotten:
             self._stored.discard(name)
-            broadcaster.removed(name, "forgotten")
+            broadcaster.removed(name, LOST if news.anew else PRUNED)
         await self._operations()
         self._looks += 1
         if self._looks % GATES_EVERY == 0:
@@ -104,7 +109,7 @@ class Lookout:
         self._heard &= self._broadcaster.board.ids
         missing = {name for name in self._heard - self._stored if self._has_ended(name)}
         for name in missing & self._missing:
-            self._broadcaster.removed(name, "forgotten")
+            self._broadcaster.removed(name, PRUNED)
         self._missing = missing
 
     def _has_ended(self, download_id: str) -> bool:

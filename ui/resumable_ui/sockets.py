@@ -161,7 +161,7 @@ class Sockets:
     def backlog(self, sid: str) -> tuple[int, int]:
         """Return the packets and characters that wait for a client to read them."""
         socket = self._socket(sid)
-        if socket is None:
+        if socket is None or socket.queue.empty():
             return 0, 0
         packets = list(socket.queue._queue)  # noqa: SLF001 - asyncio.Queue shows its length only
         return len(packets), sum(len(packet.data) for packet in packets if packet is not None and packet.data)
