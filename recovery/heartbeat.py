@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from recovery.clock import Clock
+from recovery.clock import Clock, SystemClock
 from recovery.control import Control
 from recovery.logbook import JournalPort, Logbook, StoreEdge
 
@@ -42,14 +42,21 @@ class Heartbeat:
         self._edge = edge
         self._clock = clock
         self._every_s = ttl_s / 3
+        self._pause_s = min(_POLL_S, self._every_s)
         self._due: dict[Beating, float] = {}
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def add(self, run: Beating) -> None:
         """Care for a run that has just taken its lease."""
         self._due[run] = self._clock.monotonic() + self._every_s
-        if self._task is None:
-            self._start()
+        if self._task is not None or self._timer is not None:
+            return
+        if type(self._clock) is SystemClock:
+            # Most operations have ended by then: a task for each would cost more than all else that the call does.
+            self._timer = asyncio.get_running_loop().call_later(self._pause_s, self._ring)
+        else:
+            self._start(rested=False)
 
     def discard(self, run: Beating) -> None:
         """Forget a run; the task ends with the last one."""
@@ -58,13 +65,20 @@ class Heartbeat:
             self._task.cancel()
             self._task = None
 
-    def _start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._beat(), name="recovery heartbeat")
+    def _ring(self) -> None:
+        self._timer = None
+        if self._due:
+            self._start(rested=True)
+
+    def _start(self, *, rested: bool) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._beat(rested=rested), name="recovery heartbeat")
         self._task.add_done_callback(self._ended)
 
-    async def _beat(self) -> None:
+    async def _beat(self, *, rested: bool) -> None:
         while True:
-            await self._clock.sleep(min(_POLL_S, self._every_s))
+            if not rested:
+                await self._clock.sleep(self._pause_s)
+            rested = False
             await self._bring_commands()
             now = self._clock.monotonic()
             due = [run for run, at in self._due.items() if at <= now]
@@ -91,4 +105,4 @@ class Heartbeat:
         if not task.cancelled() and task.exception() is not None:
             log.error("heartbeat-died", exc_info=task.exception())
             if self._due and self._task is None:
-                self._start()  # a defect of ours in one beat must not cost every operation its lease
+                self._start(rested=False)  # a defect of ours in one beat must not cost every operation its lease

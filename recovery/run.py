@@ -16,6 +16,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from recovery.account import Account
 from recovery.admission import Admission
 from recovery.attempt_task import AttemptTask, Limit, Outcome
+from recovery.classify import Classifier
 from recovery.control import Attempt, Control, Wish
 from recovery.endings import (
     CrashLooping,
@@ -73,14 +74,16 @@ class Run(Generic[T]):
         control: Control,
         admission: Admission,
         on_give_up: Callable[[BaseException], Awaitable[bool]] | None = None,
+        classifier: Classifier | None = None,
     ) -> None:
-        """Nothing happens yet."""
+        """Nothing happens yet. ``classifier`` None takes that of ``means``."""
         self.book = book
         self.control = control
         self._means = means
         self._call = call
         self._admission = admission
         self._on_give_up = on_give_up
+        self._classifier = classifier or means.classifier
         self._policy = book.spec.policy
         self._account = Account(means, book, control)
         self._fresh = False
@@ -222,7 +225,7 @@ class Run(Generic[T]):
         """Return what follows a failed attempt; raises when nothing does."""
         if self._must_stop():
             await self._heed(error)
-        verdict = self._means.classifier.classify(error)
+        verdict = self._classifier.classify(error)
         if may_be_offline(verdict) and not await self._holds(Condition.NETWORK, error):
             verdict = OFFLINE
         if not isinstance(error, Exception) or verdict.action is Action.PROPAGATE:

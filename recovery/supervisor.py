@@ -183,12 +183,20 @@ class Supervisor:
         if other is not None:
             # The journal would let us in: for it we are one owner.
             raise LeaseHeld(other[0].book.operation)
-        spec = replace(spec, policy=SWITCHES.policy(spec.policy))
+        policy = SWITCHES.policy(spec.policy)
+        spec = spec if policy is spec.policy else replace(spec, policy=policy)
         now = self._clock.time()
         book = Logbook(self._journal, self._edge, spec, owner=self.owner, ttl_s=self._lease_ttl_s, now=now)
         admission = Admission(self._slots, self._gates, self._edge, host=host, priority=priority)
-        means = self._means if classifier is None else replace(self._means, classifier=classifier)
-        run = Run(means, book, attempt, control=control or Control(), admission=admission, on_give_up=on_give_up)
+        run = Run(
+            self._means,
+            book,
+            attempt,
+            control=control or Control(),
+            admission=admission,
+            on_give_up=on_give_up,
+            classifier=classifier,
+        )
         self._runs[identity] = (run, asyncio.current_task())
         try:
             return await run.drive()

@@ -203,7 +203,7 @@ class Transactions:
 
 def new_id() -> str:
     """Return a new operation id: 10 characters that are easy to read out and to type."""
-    return base64.b32encode(secrets.token_bytes(7))[:10].decode().lower()
+    return base64.b32encode(secrets.token_bytes(10))[:10].decode().lower()
 
 
 def find_live(conn: sqlite3.Connection, kind: str, key: str) -> Operation | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +45,51 @@ def test_a_call_that_does_not_fit_is_a_type_error() -> None:
     """In the words Python has for that."""
     with pytest.raises(TypeError, match="missing a required argument: 'name'"):
         NAMES.bind((), {})
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """Return what a call returned, or the words of its TypeError."""
+    try:
+        return call()
+    except TypeError as exc:
+        return str(exc)
+
+
+def plain_example(name: str, size: int = 7) -> None:
+    """Have arguments that may come by position or by name."""
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        (("a",), {}),
+        (("a", 1), {}),
+        ((), {"size": 1, "name": "a"}),
+        (("a",), {"size": 1}),
+        ((), {}),
+        (("a",), {"name": "b"}),
+        (("a",), {"colour": "red"}),
+        (("a", 1, 2), {}),
+    ],
+    ids=["default", "positions", "names", "both", "missing", "twice", "unknown", "too many"],
+)
+def test_the_short_way_binds_as_python_does(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """In the order of the parameters, and with Python's own words for what does not fit."""
+
+    def by_python() -> list[tuple[str, Any]]:
+        bound = inspect.signature(plain_example).bind(*args, **kwargs)
+        bound.apply_defaults()
+        return list(bound.arguments.items())
+
+    def by_ours() -> list[tuple[str, Any]]:
+        return list(ArgumentNames(plain_example).bind(args, kwargs).items())
+
+    assert outcome(by_python) == outcome(by_ours)
+
+
+def test_keyword_only_arguments_keep_their_defaults() -> None:
+    """Also when nothing is given."""
+    assert ArgumentNames(lambda *, size=7: size).bind((), {}) == {"size": 7}
 
 
 @pytest.mark.parametrize("template", ["import:{name}", "{name.stem}/{tags[0]}", "{anything}", "constant", "{{}}{name}"])

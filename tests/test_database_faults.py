@@ -471,7 +471,8 @@ async def test_damage_found_by_a_writer(state_path: Path) -> None:
 
 async def test_damage_after_an_unclean_end_is_found_in_the_background(state_path: Path, tmp_path: Path) -> None:
     """Whoever died may have left more than half-written rows: the whole file is checked, beside the work."""
-    database = await Database.open(state_path, [NOTES])
+    # What is damaged below must be read from the file, and not from the WAL.
+    database = await Database.open(state_path, [NOTES], limits=StoreLimits(checkpoint_bytes=1 << 20))
     for n in range(60):
         await database.write(note(f"{n}" + BIG))
     await database.write(note("last"))
