@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -10,7 +11,7 @@ from recovery.control import Control, Wish
 from recovery.states import State
 from recovery.verdict import Action, Verdict
 from resumable.catalog import Catalog, Entry
-from resumable.errors import DownloadCancelled, DownloadPaused, FailedElsewhere
+from resumable.errors import DownloadCancelled, DownloadError, DownloadPaused, FailedElsewhere
 from resumable.events import EventName
 from resumable.model import Result
 from resumable.standing import Standing
@@ -21,8 +22,11 @@ _EVERY_S: Final = 0.25
 _COMMANDS: Final = {Wish.PAUSE: "pause", Wish.CANCEL: "cancel"}
 
 
-async def follow(catalog: Catalog, standing: Standing, control: Control, clock: Clock) -> Result | None:
-    """Return the result of the process that has the lease; None when it left the download for others to go on with.
+async def follow(
+    catalog: Catalog, standing: Standing, control: Control, clock: Clock, *, forgiven: str = ""
+) -> Result | None:
+    """Return the result of the process that has the lease; None when it left the download for others to go on with, or
+    failed for the reason with the code ``forgiven``.
 
     What is asked of ``control`` meanwhile is passed on to that process.
 
@@ -39,19 +43,24 @@ async def follow(catalog: Catalog, standing: Standing, control: Control, clock: 
             if entry is None:
                 return None
             if not entry.operation.leased(clock.time()):
-                return await _end(catalog, standing, entry)
+                return await _end(catalog, standing, entry, forgiven)
             standing.passed_on(entry.view)
             if control.requested is not None and control.requested is not asked:
                 asked = control.requested
-                await catalog.command(standing.view.download_id, _COMMANDS[asked])
+                await _pass_on(catalog, standing, _COMMANDS[asked])
             elif control.take_retry():
-                await catalog.command(standing.view.download_id, "retry_now")
+                await _pass_on(catalog, standing, "retry_now")
             await clock.sleep(_EVERY_S)
     finally:
         standing.elsewhere = False
 
 
-async def _end(catalog: Catalog, standing: Standing, entry: Entry) -> Result | None:
+async def _pass_on(catalog: Catalog, standing: Standing, command: str) -> None:
+    with suppress(DownloadError, LookupError):  # it has come to its end meanwhile, and the next look says to which
+        await catalog.command(standing.view.download_id, command)
+
+
+async def _end(catalog: Catalog, standing: Standing, entry: Entry, forgiven: str) -> Result | None:
     """Return or raise what a download that nobody runs any more has come to."""
     operation = entry.operation
     match operation.state:
@@ -63,7 +72,7 @@ async def _end(catalog: Catalog, standing: Standing, entry: Entry) -> Result | N
         case State.CANCELLED:
             standing.passed_on(entry.view)
             raise DownloadCancelled("the download was cancelled", url=entry.view.url)
-        case State.FAILED if operation.category is not None:
+        case State.FAILED if operation.category is not None and (not forgiven or operation.code != forgiven):
             standing.passed_on(entry.view)
             error = FailedElsewhere(operation.message or "the download failed in another process", url=entry.view.url)
             error.attempts, error.bytes_kept = operation.history.attempts, entry.view.bytes_done

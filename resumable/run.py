@@ -57,7 +57,7 @@ from resumable.session import Adapters, Audited, Session
 from resumable.source import Source
 from resumable.standing import Standing
 from resumable.throttle import RateLimit, combined
-from resumable.verdicts import disk_full_now
+from resumable.verdicts import PART_FILE_BUSY, disk_full_now
 from resumable.verify import There, as_promised
 
 __all__ = ["Run", "Shared"]
@@ -202,6 +202,7 @@ class Run:
         """Run it, or follow whoever does, until there is a result."""
         shared = self._shared
         while True:
+            forgiven = ""
             try:
                 published = await shared.supervisor.run(
                     self.spec(), self._attempt, control=self.control, host=self._host(), priority=self.priority
@@ -212,12 +213,14 @@ class Run:
                     raise DownloadElsewhere(self.download_id, url=self.standing.view.url) from held
                 await self._require_same_file()
             except (LeaseLost, Fenced):
-                # It was taken over while this process was silent: its books are the other one's now.
+                # It was taken over while this process was silent: its books are the other one's now. The part file was
+                # not: if that is what the other one gives up for, this process goes on.
+                forgiven = PART_FILE_BUSY.code
                 await self._close()
                 self.session = self._new_session()
             else:
                 return self._result(published)
-            result = await follow(shared.catalog, self.standing, self.control, shared.clock)
+            result = await follow(shared.catalog, self.standing, self.control, shared.clock, forgiven=forgiven)
             if result is not None:
                 await self._require_same_file()
                 return await as_promised(result, self.request.sha256, url=self.standing.view.url)

@@ -6,15 +6,19 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from recovery.records import evolve
+from recovery.rows import operations, put_operation
 from recovery.states import State
 from resumable import (
     DestinationError,
@@ -26,7 +30,9 @@ from resumable import (
     EventName,
     FailedElsewhere,
     NeedsLink,
+    PartFileBusy,
 )
+from resumable.catalog import Catalog
 from resumable_ui.exitcodes import UNFINISHED, exit_code
 from tests.command import environment, finish, start
 from tests.managing import MIB, PATIENT, SLOW, Rig, content, in_state, only, received, row, until, whole
@@ -558,3 +564,49 @@ async def test_a_process_that_slept_over_its_lease_joins_whoever_took_over(rig: 
 def expired(state: Path) -> bool:
     """Return whether the lease of the one download has run out."""
     return bool(row(state, "SELECT lease_until FROM operations")[0] < time.time())
+
+
+@pytest.mark.blocking
+async def test_a_process_that_slept_goes_on_where_the_other_found_its_file_locked(rig: Rig, origin: Origin) -> None:
+    """The lock that the other one gave up for was the sleeper's own: that is no reason for it to give up as well."""
+    origin.put("/f", content(), SLOW)
+    process = another(rig, origin.url("/f"))
+    await origin.until(lambda: origin.body_bytes_sent("/f") > MIB)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        end_lease(rig.state)
+        async with rig.manager() as other:
+            with pytest.raises(PartFileBusy):
+                await other.start(origin.url("/f"), rig.file())
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    assert (await ended(process))[1] == content().size
+    assert whole(content()) == rig.file().read_bytes()
+
+
+def end_lease(state: Path) -> None:
+    """Let every lease have run out long ago."""
+    with closing(sqlite3.connect(state)) as conn, conn:
+        for operation in list(operations(conn, "WHERE true")):
+            put_operation(conn, evolve(operation, lease_until=1.0))
+
+
+@pytest.mark.blocking
+async def test_a_wish_for_a_joined_download_that_is_done_by_then(
+    rig: Rig, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes too late, and is no failure: the file is there."""
+    origin.put("/f", content(2), SLOW)
+    late = Catalog.command
+
+    async def command(catalog: Catalog, download_id: str, name: str) -> None:
+        await until(lambda: row(rig.state, "SELECT state FROM operations") == ("complete",), "the other one's end")
+        await late(catalog, download_id, name)
+
+    monkeypatch.setattr(Catalog, "command", command)
+    async with rig.manager() as one, rig.manager() as two:
+        owner = one.start(origin.url("/f"), rig.file())
+        await received(owner, 1)
+        joiner = two.start(origin.url("/f"), rig.file())
+        joiner.retry_now()
+        assert (await joiner).size == (await owner).size == 2 * MIB
