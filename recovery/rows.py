@@ -58,14 +58,22 @@ _history_values = attrgetter(*_HISTORY_FIELDS)
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True).encode
 
 
-def put_operation(conn: sqlite3.Connection, operation: Operation) -> None:
-    """Insert or replace the row; raises ValueError when its args are not JSON or too long."""
-    conn.execute(_PUT_OPERATION, sealed(_operation_cells(operation)))
+def put_operation(conn: sqlite3.Connection, operation: Operation) -> tuple[Cell, ...]:
+    """Insert or replace the row and return its cells; raises ValueError when its args are not JSON or too long."""
+    cells = sealed(_operation_cells(operation))
+    conn.execute(_PUT_OPERATION, cells)
+    return cells
 
 
-def read_operation(conn: sqlite3.Connection, operation_id: str) -> Operation | None:
-    """Return the row; None when there is none that is intact."""
+def read_operation(
+    conn: sqlite3.Connection, operation_id: str, *, known: tuple[Operation, tuple[Cell, ...]] | None = None
+) -> Operation | None:
+    """Return the row; None when there is none that is intact. ``known`` is a row of this process's own with the cells
+    that it was put as: as long as those are what is there, nobody has changed it, and nothing need be made of them.
+    """
     row = conn.execute(_READ_OPERATION, (operation_id,)).fetchone()
+    if known is not None and row == known[1]:
+        return known[0]
     # A damaged index page can lead to another row than the one that was asked for.
     return _operation(row) if row is not None and intact(row) and row[0] == operation_id else None
 

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from recovery.lifecycle import Fenced, advanced, asked_again, begun, claimed, recorded, renewed
 from recovery.records import Change, JsonValue, Operation, OperationSpec, evolve
 from recovery.revs import newest_rev
+from recovery.rowcrc import Cell
 from recovery.rows import drop_commands, operations, put_attempt, put_operation, read_operation
 from recovery.siderows import forget_steps, put_step
 from recovery.states import TERMINAL, State
@@ -43,8 +44,8 @@ class Transactions:
 
     def __init__(self) -> None:
         """Hold nothing."""
-        self._held: dict[str, Operation] = {}
-        """As last committed, by id. Changed in the database thread only."""
+        self._held: dict[str, tuple[Operation, tuple[Cell, ...]]] = {}
+        """As last committed, by id, with their cells in the table. Changed in the database thread only."""
 
     def begin_in(self, conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, now: float) -> Operation:
         """See ``Journal.begin``; ``fresh_id`` is used where the spec names none."""
@@ -93,13 +94,11 @@ class Transactions:
         progress: tuple[int, int | None] | None = None,
     ) -> bool:
         """See ``Journal.renew``."""
-        row = _held_row(conn, operation_id)
-        held = self._held.get(operation_id)
+        row = self._read(conn, operation_id)
         try:
             if row is None:
                 return False
-            owner = None if held is None else held.owner
-            self._put(conn, renewed(row, generation, owner, ttl_s, now, progress))
+            self._put(conn, renewed(row, generation, self._owner_of(operation_id), ttl_s, now, progress))
             if ttl_s <= 0:
                 # Anybody's from now on: what another owner completes and forgets must not come back from here.
                 after_commit(conn, lambda: self._let_go(operation_id, generation))
@@ -110,12 +109,11 @@ class Transactions:
 
     def record_in(self, conn: sqlite3.Connection, operation_id: str, generation: int, change: Change) -> Operation:
         """See ``Journal.record``."""
-        row = _held_row(conn, operation_id)
+        row = self._read(conn, operation_id)
         if row is None:
             raise Fenced(operation_id, generation)
-        held = self._held.get(operation_id)
         try:
-            row = self._put(conn, recorded(row, generation, change, None if held is None else held.owner))
+            row = self._put(conn, recorded(row, generation, change, self._owner_of(operation_id)))
         except Fenced:
             self._let_go(operation_id, generation)
             raise
@@ -162,16 +160,23 @@ class Transactions:
         """Put back the rows this process holds: those that are missing and, in a file that was away, those that nobody
         else has taken over meanwhile.
         """
-        for held in list(self._held.values()):
+        for held, _ in list(self._held.values()):
             row = read_operation(conn, held.operation_id)
             if row is None or (is_behind(conn) and row.owner == held.owner and evolve(row, rev=held.rev) != held):
                 self.reclaim_in(conn, held, held.updated_at)
 
     def _put(self, conn: sqlite3.Connection, row: Operation) -> Operation:
         """Write a row, and hold it as long as it has an owner."""
-        row = put_changed(conn, row)
-        after_commit(conn, lambda: self._remember(row))
+        row, cells = _put_next(conn, row)
+        after_commit(conn, lambda: self._remember(row, cells))
         return row
+
+    def _read(self, conn: sqlite3.Connection, operation_id: str) -> Operation | None:
+        return _held_row(conn, operation_id, self._held.get(operation_id))
+
+    def _owner_of(self, operation_id: str) -> str | None:
+        held = self._held.get(operation_id)
+        return None if held is None else held[0].owner
 
     def _advance(
         self,
@@ -181,7 +186,7 @@ class Transactions:
         progress: tuple[int, int | None] | None,
     ) -> None:
         """Note progress with the step it comes from: killed after each of its steps, an owner gets somewhere."""
-        row = _held_row(conn, operation_id)
+        row = self._read(conn, operation_id)
         if row is None:
             raise Fenced(operation_id, generation)
         further = advanced(row, generation, progress)
@@ -191,14 +196,14 @@ class Transactions:
     def _let_go(self, operation_id: str, generation: int) -> None:
         # Or, should the file be lost, we would put back a row that is another owner's by now.
         held = self._held.get(operation_id)
-        if held is not None and held.generation == generation:
+        if held is not None and held[0].generation == generation:
             del self._held[operation_id]
 
-    def _remember(self, row: Operation) -> None:
+    def _remember(self, row: Operation, cells: tuple[Cell, ...]) -> None:
         if row.owner is None:
             self._held.pop(row.operation_id, None)
         else:
-            self._held[row.operation_id] = row
+            self._held[row.operation_id] = (row, cells)
 
 
 def new_id() -> str:
@@ -216,9 +221,12 @@ def find_live(conn: sqlite3.Connection, kind: str, key: str) -> Operation | None
 
 def put_changed(conn: sqlite3.Connection, row: Operation) -> Operation:
     """Write a row under the next ``rev`` and return it as it is now."""
+    return _put_next(conn, row)[0]
+
+
+def _put_next(conn: sqlite3.Connection, row: Operation) -> tuple[Operation, tuple[Cell, ...]]:
     row = evolve(row, rev=1 + newest_rev(conn, otherwise=row.rev))
-    put_operation(conn, row)
-    return row
+    return row, put_operation(conn, row)
 
 
 def _begin(
@@ -240,8 +248,10 @@ def _begin(
     return again, again is not row
 
 
-def _held_row(conn: sqlite3.Connection, operation_id: str) -> Operation | None:
-    row = read_operation(conn, operation_id)
+def _held_row(
+    conn: sqlite3.Connection, operation_id: str, known: tuple[Operation, tuple[Cell, ...]] | None = None
+) -> Operation | None:
+    row = read_operation(conn, operation_id, known=known)
     if row is None:
         # Damaged on disk, perhaps, while its owner lives: then this process knows it.
         put_back(conn)

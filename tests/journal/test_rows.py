@@ -193,6 +193,18 @@ def test_steps_are_given_to_another_operation(conn: sqlite3.Connection) -> None:
     assert conn.execute("SELECT count(*) FROM steps WHERE operation_id = 'old'").fetchone() == (0,)
 
 
+def test_a_known_row_is_known_only_as_long_as_nobody_has_changed_it(conn: sqlite3.Connection) -> None:
+    """Neither another process's write nor a damaged cell goes by unseen."""
+    known = (ROW, put_operation(conn, ROW))
+    assert read_operation(conn, "a", known=known) is ROW
+    others = replace(ROW, generation=ROW.generation + 1)
+    put_operation(conn, others)
+    assert read_operation(conn, "a", known=known) == others
+    put_operation(conn, ROW)
+    conn.execute("UPDATE operations SET generation = generation + 8 WHERE operation_id = 'a'")
+    assert read_operation(conn, "a", known=known) is None
+
+
 def test_the_newest_rev(conn: sqlite3.Connection) -> None:
     """Of the rows and of those forgotten; a number that only damage can have made is not believed."""
     assert newest_rev(conn) == 0
