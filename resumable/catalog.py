@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from recovery.clock import Clock
@@ -110,7 +110,7 @@ class Catalog:
         exact = await self.entry(id_or_prefix)
         if exact is not None:
             return exact.view
-        path = str(await asyncio.to_thread(Path(id_or_prefix).absolute))
+        path = await asyncio.to_thread(os.path.abspath, id_or_prefix)  # "../models/x" too
         known = await self.views()
         found = [view for view in known if view.dest in {id_or_prefix, path}]
         found = found or [view for view in known if id_or_prefix and view.download_id.startswith(id_or_prefix)]

@@ -66,10 +66,11 @@ class ViewWriter:
 
     async def close(self) -> None:
         """Write what is left and end."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
+        async with self._writing:  # a write that is cancelled while it waits for its turn is not made
+            task, self._task = self._task, None
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
         while self._urgent or self._waiting:
             await self._write()
 

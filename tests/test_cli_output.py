@@ -225,8 +225,8 @@ def test_status_rows_say_why_and_when() -> None:
     overdue = "d1  waiting      model.bin  56 %, 3.9 GB of 6.9 GB, waiting for a free slot"
     assert overdue == status_row(waiting, 120.0)
     dead = status_row(view_of(stale=True), 100.0)
-    assert dead.startswith("d1  interrupted  model.bin")
-    assert dead.endswith("(its process has ended or does not answer)")
+    expected = "56 %, 3.9 GB of 6.9 GB (its process has ended or does not answer)"
+    assert dead == f"d1  interrupted  model.bin  {expected}"
     assert not status_row(view_of(stale=True, state=State.COMPLETE), 100.0).endswith("answer)")
 
 
@@ -268,6 +268,7 @@ def test_details_of_one_that_waits() -> None:
 def test_attempts_without_a_most_are_only_counted() -> None:
     """max_attempts 0 means no cap."""
     assert attempt_words(view_of(attempt=4, max_attempts=0)) == "attempt 4"
+    assert attempt_words(view_of(attempt=53, max_attempts=50)) == "attempt 53", "a person asked again"
 
 
 # -- which events become log lines -------------------------------------------------------------------------------------

@@ -165,6 +165,7 @@ FIGURES = [
     (WAITING | {"retry_at": 100.0}, ["27%", "27.0 MB of 100 MB", "Attempt 2 of 50", "next try now"]),
     (WAITING | {"retry_at": 90.0}, ["27%", "27.0 MB of 100 MB", "Attempt 2 of 50", "waiting for a free slot"]),
     (WAITING | {"attempt": 4, "attempts": 0}, ["27%", "27.0 MB of 100 MB", "Attempt 1 of 50", "next try in 13 s"]),
+    (WAITING | {"attempts": 52}, ["27%", "27.0 MB of 100 MB", "Attempt 53", "next try in 13 s"]),
     (WAITING | {"stale": True}, ["27%", "27.0 MB of 100 MB"]),
     (record("a", bytes_total=None, bytes_done=120 * MB, speed=MB), ["120 MB, size unknown", "1.0 MB/s"]),
     (record("a", speed=MB), ["0%", "0 B of 100 MB", "1.0 MB/s", "time left unknown"]),  # never "0 s left"

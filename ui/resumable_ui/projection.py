@@ -65,7 +65,7 @@ def progress_words(view: DownloadView) -> str:
     done = percent(view)
     words = [] if done is None else [f"{done} %"]
     words.append(amount(view))
-    if view.state is State.RUNNING:
+    if view.state is State.RUNNING and not view.stale:
         words.append(format_rate(view.speed))
         if view.bytes_total is not None and view.bytes_done < view.bytes_total:
             words.append("time left unknown" if view.eta is None else f"{format_duration(view.eta)} left")
@@ -76,7 +76,12 @@ def progress_words(view: DownloadView) -> str:
 
 def attempt_words(view: DownloadView) -> str:
     """Return ``attempt 2 of 50``."""
-    return f"attempt {view.attempt} of {view.max_attempts}" if view.max_attempts else f"attempt {view.attempt}"
+    return f"attempt {view.attempt}{of_most(view.attempt, view.max_attempts)}"
+
+
+def of_most(number: int, most: int, mark: str = " of ") -> str:
+    """Return `` of 50``; empty without a limit, and for attempts beyond it: each time a person asks, it counts anew."""
+    return f"{mark}{most}" if number <= most else ""
 
 
 def waiting_words(view: DownloadView, now: float) -> str:
@@ -87,7 +92,7 @@ def waiting_words(view: DownloadView, now: float) -> str:
         when = "soon" if view.retry_delay is None else f"in {format_duration(view.retry_delay)}"
     else:
         when = f"in {format_duration(view.retry_at - now)}"
-    coming = f"attempt {view.attempts + 1}" + (f" of {view.max_attempts}" if view.max_attempts else "")
+    coming = f"attempt {view.attempts + 1}{of_most(view.attempts + 1, view.max_attempts)}"
     if view.no_progress and view.max_no_progress:
         # Some failures have more tries than the policy grants in general.
         of = f" of {view.max_no_progress}" if view.no_progress <= view.max_no_progress else ""
@@ -238,7 +243,7 @@ def _kind(error: ErrorView) -> str:
 
 
 def _attempts_words(view: DownloadView) -> str:
-    made = f"{view.attempts} of {view.max_attempts}" if view.max_attempts else f"{view.attempts}"
+    made = f"{view.attempts}{of_most(view.attempts, view.max_attempts)}"
     return f"{made}, {view.no_progress} without progress" if view.no_progress else made
 
 

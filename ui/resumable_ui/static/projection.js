@@ -115,7 +115,8 @@ export function statusWords(download) {
 /** The attempt that is under way, or the one that comes. @param {Download} download */
 export function attemptWords(download) {
   const n = download.state === "waiting" ? endedTries(download) + 1 : Math.max(download.attempt, 1);
-  return download.max_attempts ? say("attempt", { n, most: download.max_attempts }) : say("attempt.bare", { n });
+  // Beyond the limit: each time a person asks, it counts anew.
+  return n <= download.max_attempts ? say("attempt", { n, most: download.max_attempts }) : say("attempt.bare", { n });
 }
 
 /** `next try in 12 s`; empty where no time is known. @param {Download} download @param {number} now server's clock */
@@ -234,7 +235,7 @@ export function dotsOf(download) {
 
 /** @param {Download} download @param {number} used */
 function triesLeft(download, used) {
-  const inAll = download.max_attempts ? download.max_attempts - used : Infinity;
+  const inAll = used <= download.max_attempts ? download.max_attempts - used : Infinity;
   const barren = download.max_no_progress ?? 0;
   const inARow = barren ? barren - (download.no_progress ?? 0) : Infinity;
   return Math.max(0, Math.min(inAll, inARow, MOST_DOTS));
