@@ -93,15 +93,13 @@ class NoPart:
         """Pretend that all is there."""
         return length
 
-    async def reserve(self, length: int) -> None:
-        """There is room."""
-
-    async def written(self, length: int) -> Sequence[Span]:  # noqa: ARG002
-        """Nobody has written anything."""
+    async def reserve(self, length: int) -> Sequence[Span]:  # noqa: ARG002
+        """There is room, and nobody has written anything."""
         return ()
 
-    async def truncate(self, length: int) -> None:
+    async def truncate(self, length: int) -> bool:  # noqa: ARG002
         """Nothing to cut."""
+        return True
 
     async def sync(self) -> None:
         """Nothing to sync."""
@@ -121,10 +119,6 @@ async def _opened(path: Path) -> NoPart:
     return NoPart(path)
 
 
-async def _same(suggested: str) -> str:
-    return suggested
-
-
 def _adapters(transport: Any, store: Any) -> Adapters:
     def unused(*_: Any) -> Any:
         raise NotImplementedError
@@ -136,7 +130,7 @@ def _adapters(transport: Any, store: Any) -> Adapters:
         open_part=_opened,
         audit=unused,
         follow=unused,
-        choose_name=_same,
+        open_new=unused,
         throttle=None,
         notify=lambda *_: None,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from resumable.completion import Published
-from resumable.errors import DestinationError, DigestMismatch, LengthUnverified, PartFileBusy
+from resumable.errors import DestinationError, DigestMismatch, LengthUnverified
 from resumable.events import EventName
 from resumable.filename import name_from
 from resumable.ledger import Ledger
@@ -17,6 +17,7 @@ from resumable.lengthless import CHUNK_SIZE, MOST_READS, Spooled, framed, spool
 from resumable.model import Checkpoint, Saved
 from resumable.plan import ChunkGrid, chunk_size_for
 from resumable.ports import Response
+from resumable.ranges import Span
 from resumable.recognition import recognised
 from resumable.response import Accept
 from resumable.session import Adapters, Mode, Session
@@ -25,7 +26,6 @@ from resumable.validators import elsewhere, has_validator, weakened
 __all__ = ["Binding"]
 
 _DIGEST_SIZE: Final = 32
-_MOST_RACES: Final = 20
 
 
 class Binding:
@@ -126,10 +126,11 @@ class Binding:
         elif session.dest is not None:
             await self._open_part(session.dest)
         length = accept.complete_length
+        written: Sequence[Span] = ()
         if length is not None:
             self._refuse_size(length)
             # Before anything is bound: the next attempt begins with the same question, and is refused as early.
-            await session.open_part.reserve(length)
+            written = await session.open_part.reserve(length)
         session.representation = session.source.representation = representation
         session.bound_index = session.source_index
         if not accept.ranged and length != 0:
@@ -143,24 +144,17 @@ class Binding:
         chunk_size = session.request.options.chunk_size or chunk_size_for(length)
         session.ledger = Ledger(ChunkGrid(length, chunk_size), {})
         self._follow()
-        await self._take_over()
+        self._take_over(written)
         self._adapters.notify(EventName.PROGRESS, "")
 
     async def _name(self, suggested: str) -> None:
-        """Take a name that nobody has, and open its part file; what another opens in that moment is left to it."""
+        """Take a name that nobody has, and open its part file."""
         session = self._session
-        for left in reversed(range(_MOST_RACES)):
-            name = await self._adapters.choose_name(suggested)
-            dest = session.request.directory / name
-            await self._adapters.store.named(session.download_id, session.generation, dest)
-            try:
-                await self._open_part(dest)
-            except PartFileBusy:
-                if not left:
-                    raise
-            else:
-                session.filename = name
-                return
+        if session.part is None:
+            session.part = await self._adapters.open_new(suggested)
+        name = session.part.path.name.removesuffix(".part")
+        await self._adapters.store.named(session.download_id, session.generation, session.request.directory / name)
+        session.filename = name
 
     def _refuse_size(self, length: int) -> None:
         most = self._session.request.options.max_bytes
@@ -185,19 +179,16 @@ class Binding:
         if session.ledger.grid.count > 1 and session.whole is None:
             session.whole = self._adapters.follow(session.part)
 
-    async def _take_over(self) -> None:
+    def _take_over(self, written: Sequence[Span]) -> None:
         """Claim what is in a part file without checkpoints, where a whole digest will tell whether it belongs there.
 
         The state file was lost, or another program began this file (aria2#1116, xet-core#321).
         """
         session = self._session
-        if session.mode is Mode.SEQUENTIAL or session.request.options.restart:
+        if not written or session.mode is Mode.SEQUENTIAL or session.request.options.restart:
             return
         ledger = session.bound_ledger
         grid = ledger.grid
-        written = await session.open_part.written(grid.complete_length)
-        if not written:
-            return
         if session.expected_digest is None:
             self._adapters.notify(
                 EventName.WARNING, "a part file is there that nothing vouches for: it is fetched from the start"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recovery.clock import Clock, SystemClock
-from recovery.database import Database
+from recovery.database import Database, after_commit
 from recovery.journal import Fenced, check_generation
 from recovery.rowcrc import intact, sealed
 from recovery.rows import read_operation
@@ -152,9 +152,11 @@ class SqliteCheckpoints:
         owner: str,
         generation: int | None = None,
         begin: Callable[[sqlite3.Connection], None] | None = None,
+        then: Callable[[], None] | None = None,
     ) -> bool:
         """Write down what ``owner`` asks for; False, and nothing, while another owner runs the download. ``begin`` is
-        called in the transaction where the journal knows of no such operation.
+        called in the transaction where the journal knows of no such operation, ``then`` in the database thread once it
+        is committed (quick, and may be called again).
 
         Where every chunk is claimed and the link is another one, the last claim is withdrawn: nothing of the former
         link's is published before the new one has answered for it. A digest that is to be checked does as well.
@@ -181,6 +183,8 @@ class SqliteCheckpoints:
                 kept = replace(row, filename=name, representation=old.representation, chunk_size=old.chunk_size)
             if kept != old:
                 put_download(conn, kept)
+            if then is not None:
+                after_commit(conn, then)
             return True
 
         return await self._fenced(write, urgent=False)

@@ -1,4 +1,6 @@
-"""Takes a name for a file that its origin names: one that nobody has, whoever asks for it at the same time."""
+"""Takes a name for a file that its origin names: one that nobody has, whoever asks for it at the same time; and opens
+its part file.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,35 @@ import os
 from pathlib import Path
 from typing import Final
 
+from resumable.errors import PartFileBusy
 from resumable.filename import numbered
+from resumable.partfile import DiskPartFile
 
-__all__ = ["reserve_name"]
+__all__ = ["open_new"]
 
+_MOST_RACES: Final = 20
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 
 
-def reserve_name(directory: Path, suggested: str) -> str:
+async def open_new(directory: Path, suggested: str) -> DiskPartFile:
+    """Open the part file of ``suggested``, or of a numbered form of it that nobody has, in one thread hop. What another
+    one opens in the moment in which it is made is left to it.
+
+    Raises as ``DiskPartFile.open``.
+    """
+
+    def choose() -> Path:
+        return directory / f"{_reserve_name(directory, suggested)}.part"
+
+    for _ in range(_MOST_RACES):
+        try:
+            return await DiskPartFile.open(directory / f"{suggested}.part", choose=choose)
+        except PartFileBusy as error:
+            busy = error
+    raise busy
+
+
+def _reserve_name(directory: Path, suggested: str) -> str:
     """Return ``suggested`` or a numbered form of it that no file has, finished or not, and make its part file: to look
     and then to open would give two downloads one name. Blocking.
 

@@ -78,10 +78,13 @@ class DiskPartFile:
                 self._release(delete=False)
 
     @classmethod
-    async def open(cls, path: Path, *, executor: Executor | None = None) -> DiskPartFile:
+    async def open(
+        cls, path: Path, *, executor: Executor | None = None, choose: Callable[[], Path] | None = None
+    ) -> DiskPartFile:
         """Open the part file at ``path``, making it with mode 0600 where there is none, and lock it (flock).
 
-        ``executor`` runs the hops; None takes the process's own.
+        ``executor`` runs the hops; None takes the process's own. ``choose``, called in the hop, makes a part file under
+        a name that nobody has, which is opened in place of ``path``.
 
         Raises:
             PartFileBusy: another process or another download of this one has it open. DestinationError: its folder is
@@ -91,13 +94,14 @@ class DiskPartFile:
         hops = Hops(executor)
 
         def work() -> DiskPartFile:
-            folder = Folder.open(path.parent)
+            chosen = path if choose is None else choose()
+            folder = Folder.open(chosen.parent)
             try:
-                fd, new = open_exclusively(folder, path.name)
+                fd, new = open_exclusively(folder, chosen.name)
             except BaseException:
                 folder.close()
                 raise
-            part = cls(folder, path.name, fd, hops, new=new)
+            part = cls(folder, chosen.name, fd, hops, new=new or choose is not None)
             part._reach = os.fstat(fd).st_size  # blocking, so not in __init__
             return part
 
@@ -163,25 +167,24 @@ class DiskPartFile:
         """
         return await hash_span(self._hop, self._fd, offset, length, digest)
 
-    async def written(self, length: int) -> list[Span]:
-        """Return the spans of the first ``length`` bytes that somebody has written; raises DeviceError."""
-        return await self._hop(lambda: written_spans(self._fd, length))
-
     # -- room ----------------------------------------------------------------------------------------------------------
 
-    async def reserve(self, length: int) -> None:
+    async def reserve(self, length: int) -> list[Span]:
         """Make sure that a file of ``length`` bytes fits: allocate its blocks, where that can be done without a write.
+        Return the spans of the first ``length`` bytes that somebody has written before.
 
         The size of the file stays what it is, or becomes ``length`` where nothing can be allocated. What is allocated
         already does not count as needed. Not while writes are under way.
 
-        Raises DiskFull with the amounts; DestinationError when the file system holds no file of that size.
+        Raises DiskFull with the amounts; DestinationError when the file system holds no file of that size; DeviceError.
         """
-        await self._hop(partial(self._reserve, length, alone=self._hops.flying == 0))
+        return await self._hop(partial(self._reserve, length, alone=self._hops.flying == 0))
 
-    def _reserve(self, length: int, *, alone: bool) -> None:
+    def _reserve(self, length: int, *, alone: bool) -> list[Span]:
         self._length = length
+        written = written_spans(self._fd, length)
         allocate(self._fd, self.path, length, alone=alone)
+        return written
 
     async def truncate(self, length: int) -> bool:
         """Cut or extend the file to exactly ``length`` bytes; False where another program has cut it since it was
@@ -210,14 +213,14 @@ class DiskPartFile:
         next one would say all is well. Close the file, open it again and audit it. DiskFull where promised space was
         not there.
         """
-        await self._hop(partial(self._sync, os.fdatasync))
+        await self._hop(partial(self._sync, os.fdatasync, name=True))
 
-    def _sync(self, sync: Callable[[int], None]) -> None:
+    def _sync(self, sync: Callable[[int], None], *, name: bool) -> None:
         if self._doubt is not None:
             raise DeviceError(f"an earlier sync failed, so what was written is not trusted: {self._doubt}")
         try:
             sync(self._fd)
-            if not self._name_synced:
+            if name and not self._name_synced:
                 self._folder.sync()
                 self._name_synced = True
         except OSError as error:
@@ -234,8 +237,8 @@ class DiskPartFile:
         """Bring the data to the device, rename to ``dest`` in the same folder, make the name durable; return the path.
 
         The mode becomes what the umask allows. With ``replace`` a file or link of that name is replaced; without,
-        nothing is ever overwritten, and ``name.1.ext``, ``name.2.ext``, ... are tried. The lock is kept until
-        ``close``. After a cancellation, ``path`` tells whether it was renamed.
+        nothing is ever overwritten, and ``name.1.ext``, ``name.2.ext``, ... are tried. Lock and descriptor are released
+        with it: a published file is not written any more. After a cancellation, ``path`` tells whether it was renamed.
 
         Raises DestinationError (a folder or a device in place of the file, the part file taken away), DeviceError.
         """
@@ -249,11 +252,12 @@ class DiskPartFile:
             raise DestinationError(f"{self.path} was cut by another program")
         with contextlib.suppress(PermissionError):  # FAT has no modes
             os.fchmod(self._fd, 0o666 & ~syscalls.umask())
-        self._sync(os.fsync)
+        self._sync(os.fsync, name=False)
         move = move_over if replace else move_to_free_name
         self.path = move(self._folder, self.path.name, dest)
         self._published = True
         self._folder.sync()
+        self._release(delete=False)
         return self.path
 
     async def set_aside(self, path: Path) -> None:
@@ -292,6 +296,8 @@ class DiskPartFile:
         await self._end(delete=True)
 
     async def _end(self, *, delete: bool) -> None:
+        if self._fd < 0 and not self._hops.flying:
+            return
         if self._ending is None:
             release = partial(blamed, self.path, partial(self._release, delete=delete))
             self._ending = asyncio.ensure_future(self._hops.finish(release))
@@ -302,6 +308,8 @@ class DiskPartFile:
 
     def _release(self, *, delete: bool) -> None:
         fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
         try:
             there = self._folder.stat(self.path.name) if delete and not self._published else None
             if there is not None and same_file(there, os.fstat(fd)):
@@ -313,7 +321,7 @@ class DiskPartFile:
             self._folder.close()
 
     async def _hop(self, work: Callable[[], T]) -> T:
-        if self._ending is not None:
+        if self._ending is not None or self._fd < 0:
             raise ValueError("the part file is closed")
         return await self._hops.run(partial(blamed, self.path, work))
 

@@ -128,11 +128,10 @@ class PartFile(Protocol):
     async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
         """Feed up to ``length`` bytes from the disk to ``digest`` off the event loop; return how many there were."""
 
-    async def written(self, length: int) -> Sequence[Span]:
-        """Return the spans of the first ``length`` bytes that somebody has written, as far as can be told."""
-
-    async def reserve(self, length: int) -> None:
-        """Make sure ``length`` bytes fit: preallocate, or raise DiskFull with the amounts."""
+    async def reserve(self, length: int) -> Sequence[Span]:
+        """Make sure ``length`` bytes fit: preallocate, or raise DiskFull with the amounts. Return the spans of these
+        bytes that somebody has written before, as far as can be told.
+        """
 
     async def truncate(self, length: int) -> bool:
         """Cut or extend the file to exactly ``length`` bytes; False where another program has cut it since it was
@@ -145,8 +144,8 @@ class PartFile(Protocol):
         """
 
     async def publish(self, dest: Path, *, replace: bool) -> Path:
-        """fsync, rename to ``dest``, fsync the directory. With ``replace`` False never overwrites: picks
-        ``name.1.ext``.
+        """fsync, rename to ``dest``, fsync the directory, release lock and descriptor. With ``replace`` False never
+        overwrites: picks ``name.1.ext``.
         """
 
     async def set_aside(self, path: Path) -> None:

@@ -120,10 +120,11 @@ class Roster:
         try:
             return await self._execute(run)
         finally:
-            former = run.former
-            none_kept = run.standing.known_complete and former is not None and not former.request.get("has_secrets")
-            if run.standing.view.state in _NOTHING_LEFT and not none_kept:
-                await asyncio.to_thread(self._links.drop, run.download_id)
+            if run.standing.view.state in _NOTHING_LEFT and run.may_keep_links:
+                former = run.former
+                none_kept = run.standing.known_complete and former is not None and not former.request.get("has_secrets")
+                if not none_kept:
+                    await asyncio.to_thread(self._links.drop, run.download_id)
 
     async def _execute(self, run: Run) -> Result:
         turn = asyncio.ensure_future(self._looking.acquire(run.priority))  # its place in the line
@@ -206,13 +207,26 @@ class Roster:
                 return
         owner = self._shared.supervisor.owner
         begin = self._shared.catalog.beginning(run.spec())
-        if not await store.enter(row, owner=owner, generation=generation, begin=begin):
+        secret = bool(stored["has_secrets"])
+        then = None if secret else self._dropping(run.download_id)
+        if not await store.enter(row, owner=owner, generation=generation, begin=begin, then=then):
             return
-        if stored["has_secrets"]:
+        if secret:
             await asyncio.to_thread(self._links.put, run.download_id, links_of(request))
-        else:
-            await asyncio.to_thread(self._links.drop, run.download_id)
+        run.may_keep_links = secret
         run.remembered = True
+
+    def _dropping(self, download_id: str) -> Callable[[], None]:
+        """Return what drops the links of a download, in another thread; once, however often it is called: a state file
+        that comes back late must not take what was kept meanwhile.
+        """
+        left = [download_id]
+
+        def drop() -> None:
+            self._links.drop_all(left)
+            left.clear()
+
+        return drop
 
     async def abandon(self, download_id: str) -> None:
         """Record that a download that does not run here is cancelled, for its handle."""
@@ -252,10 +266,10 @@ class Roster:
             raise DownloadElsewhere(download_id, entry.view.url, msg)
         links = await asyncio.to_thread(self._links.get, download_id)
         row, fresh = relinked(entry.row, links, url)
-        await asyncio.to_thread(self._links.put, download_id, fresh)
-        await self._shared.store.put(row)
         if handle is not None:
             handle.relink(url)
+        await asyncio.to_thread(self._links.put, download_id, fresh)
+        await self._shared.store.put(row)
 
     def view_here(self, download_id: str) -> DownloadView | None:
         """Return the view of a download that runs or waits in this process; None for any other."""

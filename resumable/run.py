@@ -47,7 +47,7 @@ from resumable.identity import link_of
 from resumable.joining import follow
 from resumable.merging import Known
 from resumable.model import Checkpoint, DownloadRequest, Result
-from resumable.naming import reserve_name
+from resumable.naming import open_new
 from resumable.partfile import DiskPartFile
 from resumable.ports import Readable, Transport
 from resumable.redact import redact_url
@@ -112,6 +112,8 @@ class Run:
         """The result, as soon as the file and its receipt are there."""
         self.remembered = False
         """Whether the store has what was asked for."""
+        self.may_keep_links = True
+        """Whether there may be secret links of it beside the store, by this run or a former one."""
         self.claimed_bytes: int | None = None
         """What former runs' checkpoints vouch for."""
         self.former: DownloadRow | None = None
@@ -143,6 +145,7 @@ class Run:
     def relink(self, url: str) -> None:
         """Use another link from the next request on."""
         self.request = replace(self.request, url=url)
+        self.may_keep_links = True
         self.session.relink(url, link_of(url))
         self.standing.view = replace(self.standing.view, url=redact_url(url))
 
@@ -367,7 +370,7 @@ class Run:
             open_finished=FinishedFile.open,
             audit=_audit,
             follow=FollowBehind,
-            choose_name=self._choose_name,
+            open_new=lambda suggested: open_new(self.request.directory, suggested),
             throttle=combined(own, shared.rate_limit),
             notify=lambda name, message: self.standing.engine_event(name, message, self.session),
             publishing=self._publishing,
@@ -377,9 +380,6 @@ class Run:
         """From now on the attempt is waited for, however long the disk takes: it cannot be stopped half way."""
         if self._trial is not None:
             self._trial.in_thread = True
-
-    async def _choose_name(self, suggested: str) -> str:
-        return await asyncio.to_thread(reserve_name, self.request.directory, suggested)
 
 
 def _audit(

@@ -65,8 +65,8 @@ class Adapters:
     open_part: Callable[[Path], Awaitable[PartFile]]
     audit: Callable[[Readable, Mapping[int, Checkpoint], int, int], AsyncIterator[Audited]]
     follow: Callable[[PartFile], WholeDigest]
-    choose_name: Callable[[str], Awaitable[str]]
-    """Turns the name the answer suggests into the one to use (never an existing file's)."""
+    open_new: Callable[[str], Awaitable[PartFile]]
+    """Opens the part file of the name the answer suggests, or of one like it (never an existing file's)."""
     throttle: Callable[[int], Awaitable[None]] | None
     """Awaited with the size of every block; sleeps to keep a rate limit."""
     notify: Callable[[EventName, str], None]

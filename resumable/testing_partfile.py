@@ -109,16 +109,12 @@ class MemoryPartFile:
         digest.update(data)
         return len(data)
 
-    async def written(self, length: int) -> list[Span]:
-        """Return one span: memory knows no holes."""
-        await self._called("written")
-        end = min(length, len(self.content))
-        return [Span(0, end)] if end else []
-
-    async def reserve(self, length: int) -> None:
-        """Raise DiskFull unless ``length`` bytes fit."""
+    async def reserve(self, length: int) -> list[Span]:
+        """Raise DiskFull unless ``length`` bytes fit; return one span, for memory knows no holes."""
         await self._called("reserve")
         self._refuse_too_much(length)
+        end = min(length, len(self.content))
+        return [Span(0, end)] if end else []
 
     async def truncate(self, length: int) -> bool:
         """Cut or extend to ``length`` bytes; False where a test has cut it since it was opened or truncated."""
@@ -140,7 +136,7 @@ class MemoryPartFile:
         self.synced += 1
 
     async def publish(self, dest: Path, *, replace: bool) -> Path:
-        """Move to ``dest``, or to a free numbered name beside it."""
+        """Move to ``dest``, or to a free numbered name beside it, and close."""
         self._refuse_other_folder(dest)
         await self._called("publish")
         self._refuse_deleted()
@@ -153,6 +149,7 @@ class MemoryPartFile:
             path = dest.with_name(numbered(dest.name, n))
         self._move(path)
         self._published = True
+        await self.close()
         return path
 
     async def set_aside(self, path: Path) -> None:

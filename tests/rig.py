@@ -83,7 +83,7 @@ class Rig:
                     part, claims, chunk_size=size, complete_length=length, run_length=size
                 ),
                 follow=self._follow,
-                choose_name=self._name,
+                open_new=lambda suggested: self._open(self.request.directory / f"{suggested}.part"),
                 throttle=None,
                 notify=lambda name, message: self.told.append((name, message)),
                 open_finished=self.folder.open_finished,
@@ -94,9 +94,6 @@ class Rig:
         part = await self.folder.open(path)
         self.prepare(part)
         return part
-
-    async def _name(self, suggested: str) -> str:
-        return suggested
 
     async def attempt(self) -> Published:
         """Make one attempt."""

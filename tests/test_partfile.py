@@ -301,8 +301,8 @@ async def test_memory_raises_the_faults_it_is_given(tmp_path: Path) -> None:
 
 async def test_what_has_been_written_can_be_told(part: Part) -> None:
     """Everything written lies in the spans, and none goes beyond the end of the file or of what was asked about."""
-    assert list(await part.written(1 << 20)) == []
+    assert list(await part.reserve(1 << 20)) == []
     await part.write(0, [b"x" * 5000], hashlib.sha256())
-    spans = await part.written(1 << 20)
+    spans = await part.reserve(1 << 20)
     assert (spans[0].start, spans[-1].stop) == (0, 5000)
-    assert (await part.written(100))[-1].stop == 100
+    assert (await part.reserve(100))[-1].stop == 100

@@ -63,9 +63,13 @@ class Get:
         """Start every order; one that is refused does not hinder the others."""
         handles: list[DownloadHandle] = []
         refused: list[Outcome] = []
+        made: set[str | None] = {None}
         for order in self._orders:
             try:
-                await asyncio.to_thread(_make_folder, order)
+                if order.directory not in made:
+                    await asyncio.to_thread(_make_folder, order)
+                    made.add(order.directory)
+                await asyncio.sleep(0)  # the first ones begin while a long list is gone through
                 handles.append(self._start(manager, order))
             except (DownloadError, OSError) as error:
                 refused.append(Outcome(view=_view(order, self._arguments), error=error))

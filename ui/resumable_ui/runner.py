@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from recovery.states import State
 from resumable.errors import DownloadError, DownloadPaused
@@ -117,19 +117,22 @@ class Runner:
         return Ended(code, self._stopped_by)
 
     async def _all_done_or_stopped(self, tasks: dict[asyncio.Task[None], DownloadHandle]) -> None:
-        stopping = asyncio.create_task(self._stop.wait())
+        if not tasks:
+            return
+        # One wait for all of them: looking at ten thousand each time one has ended would be a hundred million looks.
+        either: set[asyncio.Future[Any]] = {
+            asyncio.ensure_future(asyncio.wait(tasks)),
+            asyncio.ensure_future(self._stop.wait()),
+        }
         try:
-            pending: set[asyncio.Task[None]] = set(tasks)
-            while pending and not stopping.done():
-                _, waiting = await asyncio.wait(
-                    [*pending, stopping],
-                    return_when=asyncio.FIRST_COMPLETED,
-                    timeout=COUNTDOWN_S if self._bar else None,
+            while not any(one.done() for one in either):
+                await asyncio.wait(
+                    either, return_when=asyncio.FIRST_COMPLETED, timeout=COUNTDOWN_S if self._bar else None
                 )
                 self._draw()
-                pending = {task for task in pending if task in waiting}
         finally:
-            stopping.cancel()
+            for one in either:
+                one.cancel()
 
     async def _settle(self, tasks: dict[asyncio.Task[None], DownloadHandle]) -> None:
         """Leaving the manager has ended every download; a handle that says nothing is reported as what it last was."""
