@@ -167,6 +167,7 @@ class DownloadHandle:
         self._let_go()
         if delete_part and self.view.state is State.CANCELLED:
             await self._keeper.delete_part(self._run.session.dest)
+            self._run.standing.emptied()
         await self._keeper.written()
 
     def retry_now(self) -> None:

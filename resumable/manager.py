@@ -320,6 +320,8 @@ class DownloadManager:
                 await self._catalog.settled(download_id)
                 row = await self._store.get(download_id)
                 await self._roster.delete_part(None if row is None else row.dest)
+                Standing(await self._catalog.find(download_id), clock=self._clock, told=self._told).emptied()
+                await self._views.settle()
         return await self.find(download_id)
 
     async def retry(self, download_id: str) -> DownloadView:

@@ -138,6 +138,13 @@ class Standing:
         self.view = replace(self.view, state=state, error=None, retry_at=None, actions=actions_for(state))
         self.tell(EVENT_OF[state], message)
 
+    def emptied(self) -> None:
+        """Take down that what was received has been deleted; there is no event to tell of it."""
+        now = self._clock.time()
+        rev = next_rev(self.view.rev, now)
+        self.view = replace(self.view, bytes_done=0, bytes_resumed=0, breaks=(), updated_at=now, rev=rev)
+        self._told(self, None)
+
     def passed_on(self, view: DownloadView) -> None:
         """Take over the view of the process that runs the download, and tell what is new in it."""
         before, self.view = self.view, replace(view, rev=max(view.rev, self.view.rev))

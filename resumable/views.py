@@ -31,9 +31,12 @@ _BY_STATE: Final[dict[State, tuple[UserAction, ...]]] = {
 
 def actions_for(state: State, verdict_actions: tuple[UserAction, ...] = ()) -> tuple[UserAction, ...]:
     """Return the buttons that do something in this state; those the failure asks for come first."""
+    possible = _BY_STATE[state]
     if state in {State.COMPLETE, State.CANCELLED}:
-        return _BY_STATE[state]
-    return tuple(dict.fromkeys((*verdict_actions, *_BY_STATE[state])))
+        return possible
+    # A verdict knows the failure and not what became of it: what has failed for good cannot be paused any more.
+    wanted = (action for action in verdict_actions if action is not UserAction.PAUSE or action in possible)
+    return tuple(dict.fromkeys((*wanted, *possible)))
 
 
 def error_view(verdict: Verdict, detail: str | None) -> ErrorView:

@@ -68,6 +68,7 @@ async def test_pause_and_resume_act_and_are_seen(tmp_path: Path, origin: Origin)
         assert not list(tmp_path.rglob("*.part"))
         # It stays: who cancelled the wrong one begins it again, and its history can be read (docs/decisions/0018).
         await page.until(lambda: page.sees(name)["state"] == "cancelled")
+        await page.until(lambda: page.sees(name)["bytes_done"] == 0, "nothing of it is on disk")
         assert page.sees(name)["actions"] == ["retry_now"]
         assert page.of("download_removed") == []
         assert await hub.manager.prune(older_than_s=-1) == 1

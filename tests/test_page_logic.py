@@ -168,6 +168,7 @@ FIGURES = [
     (WAITING | {"attempts": 52}, ["27%", "27.0 MB of 100 MB", "Attempt 53", "next try in 13 s"]),
     (WAITING | {"stale": True}, ["27%", "27.0 MB of 100 MB"]),
     (record("a", bytes_total=None, bytes_done=120 * MB, speed=MB), ["120 MB, size unknown", "1.0 MB/s"]),
+    (record("a", bytes_total=None, bytes_received=3 * MB, speed=MB), ["3.0 MB, size unknown", "1.0 MB/s"]),
     (record("a", speed=MB), ["0%", "0 B of 100 MB", "1.0 MB/s", "time left unknown"]),  # never "0 s left"
     (record("a", bytes_done=100 * MB, speed=MB, eta=0), ["100%", "100 MB of 100 MB", "1.0 MB/s"]),
     (record("a", "complete", verified_by="digest"), ["100 MB", "checked by SHA-256"]),

@@ -102,6 +102,7 @@ STATES: list[tuple[str, list[dict[str, Any]] | None, str, Steps | None]] = [
     ("sign-in", [SIGN_IN_ONE], "live", press("Sign in…: a.safetensors")),
     ("delete", [RUNNING], "live", press("Details: a.safetensors", "Cancel and delete what is on disk…")),
     ("lost", every_state()[:4], "lost", None),
+    ("lost-banner-open", every_state()[1:7], "lost", press("Details")),
     ("polling", [RUNNING], "polling", None),
     ("no-access", [], "unauthorized", None),
 ]  # fmt: skip
@@ -131,6 +132,20 @@ async def test_state(page: Page, downloads: Any, status: str, steps: Steps | Non
     await unfold(page)
     assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     await picture(page, f"{name}-phone")
+
+
+@pytest.mark.parametrize("status", ["live", "lost", "polling"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_reasons_in_the_banner_are_not_of_the_colour_behind_them(page: Page, scheme: Any, status: str) -> None:
+    """For axe-core a text in the colour of its background is undecided, not a violation."""
+    await fresh(page)
+    await page.emulate_media(color_scheme=scheme)
+    await show(page, snapshot(every_state()[1:7]), status)
+    await press("Details")(page)
+    ink, card = await page.locator("recovery-banner .reason").first.evaluate(
+        "reason => [getComputedStyle(reason).color, getComputedStyle(reason.closest('ul')).backgroundColor]"
+    )
+    assert ink != card
 
 
 async def test_forced_colours(page: Page) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from recovery.rowcrc import sealed
 from recovery.states import State
+from recovery.verdict import UserAction
 from resumable import (
     ConnectFailed,
     CrashLoop,
@@ -132,6 +133,7 @@ async def test_tries_used_up(rig: Rig, origin: Origin) -> None:
             await handle
         assert (caught.value.attempts, handle.view.attempts) == (4, 4)
         await in_state(handle, State.FAILED)
+        assert handle.view.actions == (UserAction.RETRY_NOW, UserAction.CANCEL), "what has failed cannot be paused"
         made = await manager.history(handle.download_id)
         assert [(one.number, one.outcome) for one in made] == [
             (1, "waiting"),

@@ -154,7 +154,9 @@ async def test_cancelling_can_delete_the_part_file(rig: Rig, origin: Origin) -> 
         await received(handle, MIB // 2)
         await handle.cancel(delete_part=True)
         assert not rig.part().exists()
-        assert only(await manager.downloads()).state is State.CANCELLED
+        assert (handle.view.bytes_done, handle.view.breaks) == (0, ())
+        assert only(await manager.downloads()) == handle.view
+        assert handle.view.state is State.CANCELLED
 
 
 async def test_a_paused_download_can_be_cancelled(rig: Rig, origin: Origin) -> None:

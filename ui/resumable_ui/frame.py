@@ -134,7 +134,8 @@ def _moving(view: DownloadView, *, short: bool) -> list[Piece]:
     if short:
         words: list[Piece] = [(format_rate(view.speed), Tone.PLAIN)]
         return [*words, (_try(view), Tone.TROUBLE)] if retried else words
-    amount = format_size(view.bytes_done)
+    # Without a length nothing may be safe before the end, and it moves all the same.
+    amount = format_size(view.bytes_done if view.bytes_total is not None else max(view.bytes_done, view.bytes_received))
     if view.bytes_total is not None:
         amount += f"/{format_size(view.bytes_total)}"
     words = [(amount, Tone.PLAIN), (f" {format_rate(view.speed)}", Tone.PLAIN)]

@@ -50,7 +50,7 @@ export async function act(element, download, action) {
     case "log_in":
       return relink(element, download, say("help.login.title"), say("help.login"), say("help.login.link"));
     case "free_space":
-      return explain(element, download, say("help.space.title"), say("help.space"));
+      return explain(element, download, say("help.space.title"), say(download.state === "failed" ? "help.space.failed" : "help.space"));
     case "choose_folder":
       return explain(element, download, say("help.folder.title"), say("help.folder"));
     case "delete":

@@ -142,7 +142,7 @@ export function figuresOf(download, now, rate = download) {
   if (percent !== null && state !== "complete") figures.push(`${percent}%`);
   if (state === "complete") figures.push(formatSize(total ?? done));
   else if (total !== null) figures.push(say("amount", { done: formatSize(done), total: formatSize(total) }));
-  else if (done || state === "running") figures.push(say("amount.unknown", { done: formatSize(done) }));
+  else if (done || state === "running") figures.push(say("amount.unknown", { done: formatSize(soFar(download)) }));
   if (download.bytes_resumed > 0) figures.push(say("resumed", { size: formatSize(download.bytes_resumed) }));
   if (state === "running" && !download.stale) figures.push(...rateWords(download, rate));
   if (state === "waiting" && !download.stale) figures.push(attemptWords(download));
@@ -152,6 +152,15 @@ export function figuresOf(download, now, rate = download) {
     figures.push(say("checked", { proof: proofWords(download.verified_by) }));
   }
   return figures;
+}
+
+/**
+ * How much of a download without a known size is here: nothing of it may be safe before its end, where the server sends
+ * only whole files, and it moves all the same.
+ * @param {Download} download
+ */
+function soFar({ state, bytes_done: done, bytes_received: received }) {
+  return state === "running" ? Math.max(done, received) : done;
 }
 
 /** @param {Download} download @param {{speed: number, eta: number|null}} rate */
@@ -204,7 +213,7 @@ export function barOf(download) {
 export function valueWords(download) {
   const percent = percentOf(download.bytes_done, download.bytes_total);
   const words = [labelOf(download)];
-  words.push(percent === null ? say("amount.unknown", { done: formatSize(download.bytes_done) }) : `${percent}%`);
+  words.push(percent === null ? say("amount.unknown", { done: formatSize(soFar(download)) }) : `${percent}%`);
   if (download.attempt > 1 || download.state === "waiting") words.push(attemptWords(download));
   if (download.bytes_resumed > 0) words.push(say("resumed", { size: formatSize(download.bytes_resumed) }));
   return words.join(", ");

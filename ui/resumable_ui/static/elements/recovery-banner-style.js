@@ -31,15 +31,19 @@ li { display: flex; justify-content: space-between; align-items: center; gap: 6p
 li:last-child { border-bottom: 0; }
 .rest, .facts { color: var(--_muted); }
 .what { min-width: 0; }
+li .buttons { flex: none; }
 .who { display: flex; flex-wrap: wrap; gap: 0 10px; }
 .what b { font-weight: 600; overflow-wrap: anywhere; }
 .reason { color: var(--ink); overflow-wrap: anywhere; }
+/* The list is a card of its own: what is readable on the dark bar around it is not readable there. */
+.lost ul { --ink: var(--_text); }
 .answer { max-width: var(--rui-width, 1000px); margin: 8px auto 0; }
 @media (max-width: 700px) {
   .banner { padding: 10px 14px; }
   .top { flex-wrap: wrap; }
   .top .buttons { flex-basis: 100%; }
   li { flex-direction: column; align-items: stretch; }
+  li .buttons { flex: auto; }
 }
 @media (forced-colors: active) { .banner { border-bottom: 2px solid CanvasText; } .banner button { border-color: ButtonText; } }
 `);
