@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
-__all__ = ["LIBRARIES", "PEERS", "Cost", "Tool", "installed", "missing", "ours", "run", "version"]
+__all__ = ["LIBRARIES", "PEERS", "SYNCED", "Cost", "Tool", "installed", "missing", "ours", "run", "version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,9 @@ PEERS: tuple[Tool, ...] = (
     Tool("rclone", ("rclone", "copyurl", "-q", "{url}", "{out}")),
 )
 """All that download one file over HTTP and hash nothing."""
+
+SYNCED: Final = Tool("curl, then sync", ("sh", "-c", 'curl -sS -o "$1" "$0" && sync "$1"', "{url}", "{out}"))
+"""What curl takes where the bytes must be on the disk, as ours are before they get their name."""
 
 
 def _library(name: str, module: str, script: str) -> Tool:
