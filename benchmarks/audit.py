@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
-from benchmarks.report import Bar, Cell, Report, finish, options, say
+from benchmarks.report import Bar, Cell, answer, options, say
 from benchmarks.samples import interleave, spread
 from benchmarks.tools import run
 from benchmarks.unfinished import MIB, RangeOrigin, lay_down
@@ -89,7 +89,6 @@ def fetching(length: int, missing: int, rate: float | None) -> float:
 def main() -> int:
     """Run and report."""
     given = options(__doc__, size_mib=(4096, 256), missing_mib=(512, 64), rounds=(5, 2))
-    started = time.perf_counter()
     length, missing = given.size_mib * MIB, given.missing_mib * MIB
     rows, bars = _audit_rows(length, given.rounds)
     for what, rate in (("1 Gbit/s", GIGABIT), ("loopback", None)):
@@ -105,19 +104,17 @@ def main() -> int:
             rows.append(row | {"median s": samples.median, "spread": f"{spread(samples.values):.0%}"})
         name = f"fetch beside the audit, {what}, to the fetch alone"
         bars.append(Bar(name=name, value=round(ratio, 3), limit=1.15, unit="times"))
-    report = Report(
-        benchmark="audit",
-        question=QUESTION,
+    return answer(
+        "audit",
+        QUESTION,
+        given,
         rows=rows,
         bars=bars,
         caveats=[
             "the part file is in the page cache: a disk slower than the hash sets the pace otherwise",
             "at loopback speed fetch, origin and audit share the processors: the audit must cost the fetch something",
         ],
-        quick=given.quick,
-        seconds=round(time.perf_counter() - started, 1),
     )
-    return finish(report, as_json=given.json)
 
 
 def _audit_rows(length: int, rounds: int) -> tuple[list[dict[str, Cell]], list[Bar]]:

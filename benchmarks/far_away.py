@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.large_file import make_file
 from benchmarks.nginx import free_port, serving
-from benchmarks.report import Bar, Cell, Report, finish, options, say
+from benchmarks.report import Bar, Cell, answer, options, say
 from benchmarks.samples import Samples, interleave, spread
 from benchmarks.tools import PEERS, Tool, installed, ours, run
 
@@ -119,7 +119,6 @@ def _bar(name: str, found: dict[str, Samples]) -> list[Bar]:
 def main() -> int:
     """Run and report."""
     given = options(__doc__, size_mib=(256, 16), rounds=(5, 2))
-    started = time.perf_counter()
     rows: list[dict[str, Cell]] = []
     bars: list[Bar] = []
     caveats = ["the relay is one process that copies every byte: it bounds the speed of all alike"]
@@ -146,16 +145,14 @@ def main() -> int:
                 caveats.append(f"no figures with loss: {error}")
         else:
             caveats.append("no figures with loss: they need root, iproute2 and nftables")
-    report = Report(
-        benchmark="far_away",
-        question=QUESTION,
+    return answer(
+        "far_away",
+        QUESTION,
+        given,
         rows=rows,
         bars=bars,
         caveats=caveats,
-        quick=given.quick,
-        seconds=round(time.perf_counter() - started, 1),
     )
-    return finish(report, as_json=given.json)
 
 
 if __name__ == "__main__":

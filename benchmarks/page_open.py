@@ -13,17 +13,17 @@ import asyncio
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 
-from benchmarks.hub import TOKEN, connected, serving
+from benchmarks.hub_client import connected
+from benchmarks.hub_process import TOKEN, serving
 from benchmarks.large_file import make_file
 from benchmarks.nginx import serving as origin_serving
-from benchmarks.report import Bar, Cell, Report, finish, options, say
+from benchmarks.report import Bar, Cell, answer, options, say
 from benchmarks.samples import interleave, spread
 from benchmarks.tools import ours, run
 
@@ -94,7 +94,6 @@ def _elsewhere(link: str, *, watched: bool) -> float:
 def main() -> int:
     """Run and report."""
     given = options(__doc__, size_mib=(2048, 128), rounds=(7, 2))
-    started = time.perf_counter()
     rows: list[dict[str, Cell]] = []
     bars: list[Bar] = []
     with tempfile.TemporaryDirectory(prefix="bench-page-root-") as name:
@@ -121,16 +120,14 @@ def main() -> int:
                 ]
                 ratio = statistics.median(found["a page is open"].ratios(found["nobody looks"]))
                 bars.append(Bar(name=f"{where}, page open to not", value=round(ratio, 3), limit=1.03, unit="times"))
-    report = Report(
-        benchmark="page_open",
-        question=QUESTION,
+    return answer(
+        "page_open",
+        QUESTION,
+        given,
         rows=rows,
         bars=bars,
         caveats=["the ratio is the median of each round's; with a spread above 3 % it says little"],
-        quick=given.quick,
-        seconds=round(time.perf_counter() - started, 1),
     )
-    return finish(report, as_json=given.json)
 
 
 if __name__ == "__main__":

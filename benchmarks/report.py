@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-__all__ = ["Bar", "Report", "finish", "options", "say", "table"]
+__all__ = ["Bar", "Report", "answer", "finish", "options", "say", "table"]
 
 Cell = str | float | int | None
 
@@ -77,7 +78,7 @@ class Report:
 
 def options(doc: str | None, **numbers: tuple[int, int]) -> argparse.Namespace:
     """Parse the command line: ``--json``, ``--quick`` and a whole-number option a name, ``(usual, quick)`` by
-    default.
+    default. From here on the time counts (``started``).
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON line on stdout")
@@ -88,6 +89,7 @@ def options(doc: str | None, **numbers: tuple[int, int]) -> argparse.Namespace:
     for name, (usual, quick) in numbers.items():
         if getattr(given, name) is None:
             setattr(given, name, quick if given.quick else usual)
+    given.started = time.perf_counter()
     return given
 
 
@@ -112,6 +114,28 @@ def _shown(cell: Cell) -> str:
     if cell is None:
         return "-"
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def answer(
+    benchmark: str,
+    question: str,
+    given: argparse.Namespace,
+    *,
+    rows: Sequence[Mapping[str, Cell]],
+    bars: Sequence[Bar],
+    caveats: Sequence[str] = (),
+) -> int:
+    """Report what was found by the ``options`` given, as ``finish`` does."""
+    report = Report(
+        benchmark=benchmark,
+        question=question,
+        rows=rows,
+        bars=bars,
+        caveats=caveats,
+        quick=given.quick,
+        seconds=round(time.perf_counter() - given.started, 1),
+    )
+    return finish(report, as_json=given.json)
 
 
 def finish(report: Report, *, as_json: bool) -> int:
