@@ -63,7 +63,7 @@ class Account:
 
     # -- entries ------------------------------------------------------------------------------------------------------
 
-    def failed(self, state: State, error: BaseException, *, wait_s: float | None = None) -> Entry:
+    def failed(self, state: State, error: BaseException | str, *, wait_s: float | None = None) -> Entry:
         """Return the entry for a failed attempt and what follows it."""
         return self.entry(state, made=True, verdict=self.verdict, error=error, wait_s=wait_s)
 

@@ -94,6 +94,8 @@ class GiveUp:
     """No more attempts by itself; ``reason`` says which meter ran out or why trying is pointless."""
 
     reason: str
+    out_of_time: bool = False
+    """A wait would be longer than was allowed: what the failure itself does not tell."""
 
 
 Decision = Retry | Park | GiveUp
@@ -134,12 +136,11 @@ def decide(policy: RetryPolicy, history: History, verdict: Verdict, *, now: floa
         return GiveUp(refusal)
     asked = verdict.retry_after_s
     if asked is not None and asked > policy.max_retry_after_s:
-        return GiveUp(
-            f"the server asks to wait {asked:.0f} s, longer than the {policy.max_retry_after_s:.0f} s allowed"
-        )
+        reason = f"the server asks to wait {asked:.0f} s, longer than the {policy.max_retry_after_s:.0f} s allowed"
+        return GiveUp(reason, out_of_time=True)
     delay = max(backoff(policy, history, verdict, draw), 0.0 if asked is None else asked)
     if policy.deadline_s is not None and now + delay >= history.started_at + policy.deadline_s:
-        return GiveUp(f"the next try would come after the deadline of {policy.deadline_s:.0f} s")
+        return GiveUp(f"the next try would come after the deadline of {policy.deadline_s:.0f} s", out_of_time=True)
     reason = f"{verdict.code}: {history.attempts} attempts, {history.no_progress} failures in a row without progress"
     return Retry(delay, verdict.action is Action.RETRY_FRESH, reason)
 

@@ -238,15 +238,16 @@ class Run(Generic[T]):
         )
         if isinstance(decision, GiveUp):
             if self._on_give_up is None or not await self._on_give_up(error):
-                await self._fail(error, verdict)
+                await self._fail(error, verdict, decision)
             self._account.refresh_budget()
             decision = Retry(0.0, fresh=True, reason="there is another way")
         self._fresh = isinstance(decision, Retry) and decision.fresh
         return decision
 
-    async def _fail(self, error: BaseException, verdict: Verdict) -> NoReturn:
+    async def _fail(self, error: BaseException, verdict: Verdict, end: GiveUp) -> NoReturn:
+        told = f"{self._means.describe(error)}; given up: {end.reason}" if end.out_of_time else error
         try:
-            await self._account.end(self._account.failed(State.FAILED, error))
+            await self._account.end(self._account.failed(State.FAILED, told))
         except Fenced as fenced:
             # It failed because somebody else has it: the caller should learn that in the words of the attempt.
             if verdict.category is not Category.LOST_RACE:

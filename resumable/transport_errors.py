@@ -97,11 +97,16 @@ def _no_connection_to(error: aiohttp.ClientConnectorError, host: str, *, url: st
     return _caused(ConnectFailed(message, url=url), error)
 
 
+_NO_TLS: Final = "what answers at this port does not speak TLS; is the link http:// and not https://?"
+_TLS_REASONS: Final = {"WRONG_VERSION_NUMBER": _NO_TLS, "HTTP_REQUEST": _NO_TLS}
+"""OpenSSL's names for an answer in plain text."""
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError):
-        return error.reason or "TLS failed"
+        return _TLS_REASONS.get(error.reason, error.reason) or "TLS failed"
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # asyncio's own texts repeat the address
     return type(error).__name__

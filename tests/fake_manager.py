@@ -10,6 +10,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 from recovery.events import HealthEvent
+from recovery.health import Health
 from recovery.states import State
 from resumable.errors import DownloadPaused
 from resumable.events import DownloadEvent, DownloadView, EventName
@@ -59,6 +60,7 @@ class FakeManager:
         self.endings = endings or {}
         self.views = {view.download_id: view for view in views or []}
         self.health_reason = health_reason
+        self.health = Health.OK
         self.settings: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.handles: list[FakeHandle] = []

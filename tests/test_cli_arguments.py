@@ -151,8 +151,8 @@ BAD_URLS = [
     ("http:///x", "names no server"),
     ("http://h:99999/x", "its port is no number"),
     ("http://[::1/x", "no IPv6 address"),
-    ("http://h/a b", "space or a control character"),
-    ("http://h/a\nHost: x", "space or a control character"),
+    ("http://h/a b", r"space \(write it as %20\) or a control character"),
+    ("http://h/a\nHost: x", r"space \(write it as %20\) or a control character"),
 ]
 
 
@@ -354,6 +354,7 @@ REFUSED = [
     (f"get {URL} -o -", "-o - cannot be resumed"),
     (f"get {URL} --limit-rate -5", "not a rate: '-5'"),
     (f"get {URL} --limit-rate=-5", "not a rate: '-5'"),
+    (f"get {URL} --limit-rate -5M", "--limit-rate: no value was given, or one that begins with '-'"),
     (f"get {URL} --limit-rate fast", "not a rate: 'fast'"),
     (f"get {URL} --sha256 12", "not a SHA-256"),
     (f"get {URL} -j 0", "'0' is not a whole number from 1 to 1000"),
@@ -471,7 +472,7 @@ def no_such_file(name: str) -> str:
         (["-i", "-"], {}, "cannot read standard input"),
         (["-i", "list"], {"list": "nonsense\n"}, "'list': line 1: not a link"),
         (["-H", "@secrets"], {}, "cannot read 'secrets'"),
-        (["-H", "hunter2"], {}, "not a header: the line"),
+        (["-H", "hunter2"], {}, "not a header: it has no colon"),
     ],
 )
 def test_an_unusable_list_or_header_is_wrong_use(words: list[str], files: dict[str, str], expected: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from recovery.health import Health
 from recovery.states import State
 from resumable.errors import DestinationError, DownloadCancelled, NeedsLink, StatusError
 from resumable.events import DownloadView, ErrorView
@@ -103,6 +104,33 @@ def test_get_hands_everything_to_the_manager(tmp_path: Path) -> None:
     assert [("start", A, "x", request)] == manager.calls
 
 
+def test_an_empty_list_is_success_and_says_so(tmp_path: Path) -> None:
+    """As for any program that works through what another one found; silence would look like a hang."""
+    (tmp_path / "list").write_text("# nothing new today\n")
+    ran = Ran(["get", "-i", str(tmp_path / "list")], FakeManager(), tmp_path)
+    assert (ran.code, ran.out, ran.err) == (0, "", "Nothing to do.\n")
+
+
+def test_a_folder_that_is_a_file_is_said_in_words(tmp_path: Path) -> None:
+    """And no download is begun."""
+    (tmp_path / "models").write_text("")
+    manager = FakeManager()
+    ran = Ran(["get", A, "-d", str(tmp_path / "models")], manager, tmp_path)
+    expected = f"failed: the folder {tmp_path / 'models'} cannot be made (there is a file of that name)."
+    assert (ran.code, manager.calls) == (6, [])
+    assert expected in ran.err
+
+
+@pytest.mark.parametrize("words", ["status", "status d1", "resume --all", "retry --failed", "pause d1", "resume d1"])
+def test_a_state_file_that_cannot_be_used_is_not_the_same_as_nothing_known(words: str, tmp_path: Path) -> None:
+    """A newer version wrote it, say: whoever asked what there is must not be told that all is done."""
+    manager = FakeManager(health_reason="the state file was written by a newer version")
+    manager.health = Health.DEGRADED
+    ran = Ran(words.split(), manager, tmp_path)
+    assert (ran.code, ran.out) == (6, "")
+    assert ran.err.endswith("former downloads are not known, for the state file cannot be used now\n")
+
+
 def test_several_downloads_end_with_the_worst_code(tmp_path: Path) -> None:
     """The good one's path is printed, the bad one's reason and what to do about it."""
     manager = FakeManager(endings={A: result_of(), B: StatusError(503)})
@@ -189,7 +217,7 @@ def test_a_terminal_gets_bars_that_are_overwritten(tmp_path: Path, monkeypatch: 
     for name, value in {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
     ran = Ran(["get", A], FakeManager(endings={A: result_of()}), tmp_path, terminal=True)
-    assert f"f{' ' * 22}{'█' * 10}{'░' * 10}  50% 5 B/10 B  0 B/s  time left un…\r\x1b[K" in ran.err
+    assert f"f{' ' * 17}{'█' * 7}{'░' * 7}  50% 5 B/10 B  0 B/s  time left unknown\r\x1b[K" in ran.err
     assert ran.err.endswith("checked by etag\n")
 
 

@@ -96,7 +96,7 @@ EVENTS = [
     (EventName.INTERRUPTED, {}, "reset by peer.", "a connection broke: reset by peer"),
     (EventName.RESTARTED, {}, "changed: etag", "begins again from byte zero: changed: etag"),
     (EventName.RESTARTED, {"restarted": "no-range"}, "", "begins again from byte zero: no-range"),
-    (EventName.REPAIRED, {}, "chunk 7", "damage found, those bytes are fetched again: chunk 7"),
+    (EventName.REPAIRED, {}, "chunk 7", "damage found: chunk 7"),
     (
         EventName.WAITING,
         {"state": State.WAITING, "attempts": 1, "error": STALLED, "no_progress": 1, "retry_at": 112.0},
@@ -167,14 +167,25 @@ def test_a_fact_is_told_once() -> None:
     assert told == f"failed: {full.message}"
 
 
+NOT_FOUND = ErrorView(code="not-found", category="not-found", message="Nothing there.")
 NEXT = [
     ({"state": State.PAUSED}, None, "Continue with: resumable resume d1"),
     ({"state": State.PAUSED}, "/a b/s.db", "Continue with: resumable resume d1 --state '/a b/s.db'"),
     ({"state": State.FAILED, "error": STALLED}, None, "Try again with: resumable retry d1"),
     (
-        {"state": State.FAILED, "error": GONE, "actions": (UserAction.NEW_LINK,)},
+        {"state": State.FAILED, "error": NOT_FOUND, "actions": (UserAction.NEW_LINK,)},
         None,
         "Try again with: resumable retry d1 or give it another link: resumable relink d1 NEWURL",
+    ),
+    (
+        {"state": State.FAILED, "error": NOT_FOUND, "actions": (UserAction.LOG_IN,)},
+        None,
+        "Try again with: resumable retry d1 or say who you are: the same get again with -H @FILE",
+    ),
+    (
+        {"state": State.FAILED, "error": GONE, "actions": (UserAction.NEW_LINK,)},
+        None,
+        "Give it another link: resumable relink d1 NEWURL",
     ),
     (
         {"state": State.FAILED, "error": ErrorView(code="x", category="needs-link", message="m")},

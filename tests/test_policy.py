@@ -116,7 +116,7 @@ def test_retry_now_after_the_cap_gives_fifty_more() -> None:
         (RetryPolicy(max_no_progress=0), GiveUp("no retries are allowed")),
         (RetryPolicy(max_attempts=0), GiveUp("1 attempts, the most allowed")),
         (RetryPolicy(max_attempts=1), GiveUp("1 attempts, the most allowed")),
-        (RetryPolicy(deadline_s=0.0), GiveUp("the next try would come after the deadline of 0 s")),
+        (RetryPolicy(deadline_s=0.0), GiveUp("the next try would come after the deadline of 0 s", out_of_time=True)),
         (RetryPolicy(base=0.0), Retry(0.0, False, "timeout: 1 attempts, 1 failures in a row without progress")),
         (RetryPolicy(cap=0.0), Retry(0.0, False, "timeout: 1 attempts, 1 failures in a row without progress")),
     ],
@@ -206,7 +206,7 @@ def test_the_server_may_ask_for_longer_but_not_for_less(retry_after_s: float, ex
 
 def test_a_server_that_asks_for_more_than_six_hours_is_given_up() -> None:
     """The reason names both numbers, so a person can decide."""
-    expected = GiveUp("the server asks to wait 21601 s, longer than the 21600 s allowed")
+    expected = GiveUp("the server asks to wait 21601 s, longer than the 21600 s allowed", out_of_time=True)
     assert expected == after(status_verdict(503, 21_601.0))
 
 

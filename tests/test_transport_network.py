@@ -375,6 +375,7 @@ async def test_plain_http_behind_https_is_a_failed_connection(transport: Aiohttp
         outcome = await fetch(transport, ask(f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}/"))
     assert isinstance(outcome.error, ConnectFailed)
     assert isinstance(outcome.error.__cause__, ssl.SSLError)
+    assert "does not speak TLS" in str(outcome.error)
 
 
 async def test_a_missing_authority_file_is_said(tmp_path: Path) -> None:

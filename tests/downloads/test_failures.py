@@ -17,6 +17,7 @@ from resumable import (
     OutOfTime,
     PartFileBusy,
     RetryPolicy,
+    StatusError,
     WebPage,
 )
 from tests.managing import MIB, QUICK, SLOW, Rig, content, in_state, only, received
@@ -70,6 +71,17 @@ async def test_the_time_is_up(rig: Rig, origin: Origin) -> None:
         assert caught.value.resumable
         origin.behave("/f", Behaviour())
         assert (await manager.start(origin.url("/f"), rig.file())).bytes_resumed == view.bytes_done
+
+
+async def test_a_wait_that_does_not_fit_is_named_beside_the_failure(rig: Rig, origin: Origin) -> None:
+    """A person who set a limit is told that it was the limit, and not only what went wrong last."""
+    origin.put("/f", content(1), Behaviour(status=503, headers={"retry-after": "60"}))
+    async with rig.manager(policy=RetryPolicy(deadline_s=20)) as manager:
+        with pytest.raises(StatusError):
+            await manager.start(origin.url("/f"), rig.file())
+        view = only(await manager.downloads())
+        detail = view.error.detail if view.error else ""
+        assert detail == "the server answered 503; given up: the next try would come after the deadline of 20 s"
 
 
 async def test_a_program_that_keeps_dying_is_not_started_for_ever(rig: Rig, origin: Origin) -> None:

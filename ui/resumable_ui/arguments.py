@@ -80,6 +80,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse that raises one line in place of printing several and exiting."""
 
     def error(self, message: str) -> NoReturn:
+        message = message.replace("expected one argument", "no value was given, or one that begins with '-'")
         msg = f"{self.prog}: {message} (see {self.prog} --help)"
         raise UsageError(msg)
 

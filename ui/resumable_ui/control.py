@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from recovery.health import Health
 from recovery.states import TERMINAL, State
-from resumable.errors import DownloadError
+from resumable.errors import DownloadError, LocalError
 from resumable.events import DownloadView
 from resumable.model import Result
 from resumable.redact import one_line
@@ -37,9 +38,17 @@ async def find_all(manager: DownloadManager, ids: Sequence[str]) -> list[Downloa
         try:
             views.append(await manager.find(name))
         except LookupError as error:
+            require_memory(manager)
             msg = f"resumable: {one_line(str(error.args[0] if error.args else error))}"
             raise UsageError(msg) from None
     return views
+
+
+def require_memory(manager: DownloadManager) -> None:
+    """Raise LocalError where nothing is known only because the state file cannot be used."""
+    if manager.health is not Health.OK:
+        msg = "former downloads are not known, for the state file cannot be used now"
+        raise LocalError(msg)
 
 
 # -- resume and retry: they run downloads, like get --------------------------------------------------------------------
@@ -73,7 +82,10 @@ class Resume:
         if self._arguments.ids:
             return await find_all(manager, self._arguments.ids)
         wanted = {State.FAILED} if self._retry else set(State) - TERMINAL
-        views = [view for view in await manager.downloads() if view.state in wanted]
+        known = await manager.downloads()
+        if not known:
+            require_memory(manager)
+        views = [view for view in known if view.state in wanted]
         if self._arguments.every or len(views) == 1:
             return views
         what = "failed" if self._retry else "unfinished"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recovery.policy import RetryPolicy
-from resumable.errors import DownloadError
+from resumable.errors import DestinationError, DownloadError
 from resumable.events import DownloadView
 from resumable.model import Options
 from resumable.redact import redact_url
@@ -107,12 +107,17 @@ def _view(order: Order, arguments: Arguments) -> DownloadView:
 
 
 def _make_folder(order: Order) -> None:
-    """A folder that was named as one (``-d``, ``dir=``, ``out=a/b``) is made, as wget and aria2 do; raises OSError.
+    """A folder that was named as one (``-d``, ``dir=``, ``out=a/b``) is made, as wget and aria2 do.
 
-    The folder in ``-o a/b`` is not: there a wrong one is a typing error more often than not.
+    The folder in ``-o a/b`` is not: there a wrong one is a typing error more often than not. Raises DestinationError.
     """
-    if order.directory is not None:
+    if order.directory is None:
+        return
+    try:
         Path(order.directory).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = "there is a file of that name" if isinstance(error, FileExistsError) else error.strerror
+        raise DestinationError(f"the folder {order.directory} cannot be made ({why})") from error
 
 
 def read_text(name: str) -> str:

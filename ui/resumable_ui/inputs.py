@@ -39,7 +39,7 @@ def parse_url(text: str) -> str:
     """Return the link, stripped; raise ValueError unless it is ``http://`` or ``https://`` with a host."""
     url = text.strip()
     if _BAD_IN_URL.search(url):
-        msg = f"not a link: {_shown(url)} holds a space or a control character"
+        msg = f"not a link: {_shown(url)} holds a space (write it as %20) or a control character"
         raise ValueError(msg)
     try:
         parts = urlsplit(url)
@@ -78,7 +78,7 @@ def parse_header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     name, value = name.strip(), value.strip(" \t")
     if not colon or not _FIELD_NAME.fullmatch(name):
-        shown = repr(name[:40]) if colon else "the line"
+        shown = repr(name[:40]) if colon else "it has no colon"
         msg = f"not a header: {shown} (write it as 'Name: value')"
         raise ValueError(msg)
     if _BAD_IN_VALUE.search(value):

@@ -126,7 +126,7 @@ def event_words(event: DownloadEvent) -> str:
 _WITH_REASON: Final = frozenset({EventName.WAITING, EventName.PARKED, EventName.FAILED})
 _PLAIN_WORDS: Final = {
     EventName.INTERRUPTED: "a connection broke",
-    EventName.REPAIRED: "damage found, those bytes are fetched again",
+    EventName.REPAIRED: "damage found",
 }
 
 
@@ -175,8 +175,14 @@ def next_step(view: DownloadView, state: str | None = None) -> str:
         return f"Give it a fresh link: {relink}"
     if view.state is not State.FAILED:
         return f"Continue with: {command('resume', view.download_id, state=state)}"
+    if view.error is not None and view.error.category == Category.GONE and UserAction.NEW_LINK in view.actions:
+        return f"Give it another link: {relink}"
     retry = f"Try again with: {command('retry', view.download_id, state=state)}"
-    return f"{retry} or give it another link: {relink}" if UserAction.NEW_LINK in view.actions else retry
+    if UserAction.NEW_LINK in view.actions:
+        retry += f" or give it another link: {relink}"
+    if UserAction.LOG_IN in view.actions:
+        retry += " or say who you are: the same get again with -H @FILE"
+    return retry
 
 
 def command(*words: str, state: str | None = None) -> str:

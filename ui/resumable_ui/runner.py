@@ -197,6 +197,8 @@ class Runner:
             unfinished = [outcome.view for outcome in self._outcomes if outcome.event is EventName.PAUSED]
             for line in kept_lines(unfinished, state=self._arguments.state):
                 self._note(line, always=True)
+        elif not self._outcomes:
+            self._note("Nothing to do.")
         elif len(self._outcomes) > 1:
             done = sum(outcome.error is None for outcome in self._outcomes)
             self._note(f"{done} of {len(self._outcomes)} done.")

@@ -13,7 +13,7 @@ from recovery.states import TERMINAL, State
 from resumable.events import DownloadView
 from resumable_ui.arguments import Arguments
 from resumable_ui.console import Console
-from resumable_ui.control import find_all
+from resumable_ui.control import find_all, require_memory
 from resumable_ui.exitcodes import DONE
 from resumable_ui.frame import Tone, frame
 from resumable_ui.jsonlines import view_line
@@ -43,6 +43,8 @@ class Status:
         shown: dict[str, int] = {}
         while True:
             views, left_out = await self._views()
+            if not views:
+                require_memory(self._manager)
             if self._arguments.json:
                 self._show_json(views, shown)
             else:
