@@ -14,11 +14,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from benchmarks.hub_process import TOKEN
 from benchmarks.hub_worker import SIZE, begin

@@ -13,9 +13,10 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from recovery.clock import SystemClock
 from recovery.journal import OperationSpec

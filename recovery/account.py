@@ -6,8 +6,9 @@ It writes through the logbook and tells the observers; it decides nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from recovery.attempt_task import AttemptTask
 from recovery.control import Attempt, Control

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from recovery.control import Attempt
 from recovery.endings import AttemptTimedOut
@@ -29,8 +30,7 @@ _left_behind: set[asyncio.Task[Any]] = set()
 """Attempts that did not end when told to; kept so that they are not collected while they run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True):
     """How many seconds an attempt may take, and what is raised when they are over."""
 
     seconds: float
@@ -47,8 +47,7 @@ class Limit:
         return None if timeout_s is None else cls(timeout_s, lambda: AttemptTimedOut(timeout_s))
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
+class Outcome(Struct, Generic[T], frozen=True):
     """How an attempt ended. Without ``error`` the value counts, None included."""
 
     value: T | None = None

@@ -6,7 +6,7 @@ and what waits for a condition (a full disk) waits for it.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from recovery.classify import Classifier
 from recovery.taxonomy.buttons import GOES_ON

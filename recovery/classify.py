@@ -8,7 +8,8 @@ raised from or wraps, and in the end UNKNOWN, which is tried once more and then 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from recovery.taxonomy import machine
 from recovery.taxonomy.codes import file_verdict, socket_verdict
@@ -60,8 +61,7 @@ def severity(verdict: Verdict) -> tuple[int, int, float]:
     return _SEVERITY[verdict.action], fewest, verdict.retry_after_s or 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(Struct, frozen=True):
     """What an exception's type alone says."""
 
     control: bool

@@ -7,8 +7,9 @@ secret: titles and errors are redacted by whoever makes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from recovery.states import State
 from recovery.verdict import Verdict
@@ -16,8 +17,7 @@ from recovery.verdict import Verdict
 __all__ = ["GateEvent", "HealthEvent", "OperationEvent"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationEvent:
+class OperationEvent(Struct, frozen=True, kw_only=True):
     """An operation changed. Delays are seconds, ``ts`` and ``next_retry_at`` seconds since the epoch."""
 
     operation_id: str
@@ -64,8 +64,7 @@ class OperationEvent:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class HealthEvent:
+class HealthEvent(Struct, frozen=True):
     """The store's health changed; the operations go on whatever it is."""
 
     health: str
@@ -79,8 +78,7 @@ class HealthEvent:
         return {"health": str(self.health), "reason": self.reason, "ts": self.ts}
 
 
-@dataclass(frozen=True, slots=True)
-class GateEvent:
+class GateEvent(Struct, frozen=True):
     """A host gate opened, let a probe through, or closed again."""
 
     host: str

@@ -20,9 +20,11 @@ fell the host again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from recovery.states import IllegalTransition
 from recovery.taxonomy import machine
@@ -101,8 +103,7 @@ HOST_ANSWERED = frozenset(
 """Failures in which the host answered: for the gate, successes. What is in neither set says nothing about the host."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateSettings:
+class GateSettings(Struct, frozen=True, kw_only=True):
     """How a gate behaves. Times are seconds, rates requests per second."""
 
     threshold: int = 5
@@ -130,8 +131,7 @@ class GateSettings:
 DEFAULTS = GateSettings()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateState:
+class GateState(Struct, frozen=True, kw_only=True):
     """One host's gate: a row of scalars. Times are seconds since the epoch."""
 
     phase: GatePhase = GatePhase.CLOSED
@@ -158,15 +158,13 @@ class GateState:
         return self.until if self.phase in {GatePhase.OPEN, GatePhase.HALF_OPEN} else None
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(Struct, frozen=True):
     """Go. A ``probe`` must report ``succeeded``, ``failed`` or, when cancelled, ``released`` under its owner's name."""
 
     probe: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Ask again at ``until`` (seconds since the epoch), not before."""
 
     until: float

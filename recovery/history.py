@@ -8,7 +8,8 @@ means *durable and verified* work, never "one byte arrived": a server that drips
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from recovery.verdict import Action, Category, Verdict
 
@@ -17,8 +18,7 @@ __all__ = ["History"]
 _UNCOUNTED = frozenset({Action.PARK, Action.AFTER})
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """Attempts and failures so far. Times are seconds since the epoch."""
 
     attempts: int = 0

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
 from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from recovery.clock import Clock, SystemClock
 from recovery.events import GateEvent
@@ -183,15 +185,14 @@ class JournalGates(_Gates):
         return host in self._ill
 
 
-@dataclass(frozen=True, slots=True)
-class _Changed(Generic[T]):
+class _Changed(Struct, Generic[T], frozen=True):
     old: GateState
     new: GateState
     result: T
 
 
 _WELL = GateState()
-_GATE_FIELDS = frozenset(field.name for field in fields(GateState))
+_GATE_FIELDS = frozenset(GateState.__struct_fields__)
 
 
 def _without_the_dead(state: GateState, now: float) -> GateState:

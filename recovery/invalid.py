@@ -15,7 +15,8 @@ exception say the same two sentences and offer the same buttons.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from recovery.redaction import redacted
 from recovery.taxonomy.machine import INVALID_INPUT

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from msgspec.structs import replace
+
 from recovery.history import History
-from recovery.records import Change, Operation, OperationSpec, evolve
+from recovery.records import Change, Operation, OperationSpec
 from recovery.states import TERMINAL, TRANSITIONS, State, transition
 from recovery.verdict import Action, Category, UserAction, Verdict
 
@@ -107,7 +109,7 @@ def claimed(row: Operation, owner: str, ttl_s: float, now: float) -> Operation |
         return None
     if row.state in _LEASED and row.owner is not None and row.owner != owner:
         row = _died(row)
-    return evolve(
+    return replace(
         row,
         state=transition(row.state, State.RUNNING),
         owner=owner,
@@ -134,7 +136,7 @@ def renewed(
     row = _taken_back(row, owner)
     if row.owner is None:
         raise Fenced(row.operation_id, generation, row.generation)
-    return evolve(_progressed(row, progress), lease_until=now + ttl_s, updated_at=now)
+    return replace(_progressed(row, progress), lease_until=now + ttl_s, updated_at=now)
 
 
 def advanced(row: Operation, generation: int, progress: tuple[int, int | None] | None) -> Operation:
@@ -163,7 +165,7 @@ def recorded(row: Operation, generation: int, change: Change, owner: str | None 
     row = _progressed(row, change.progress)
     history = row.history if change.history is None else change.history
     free = state in _WITHOUT_LEASE or not change.keep_lease
-    return evolve(
+    return replace(
         row,
         state=transition(origin, state),
         history=history,
@@ -193,13 +195,13 @@ def requeued(row: Operation, now: float) -> Operation:
     """Return the row eligible again: its owner died, or its time has come. The generation stays, see the law above."""
     if row.state in _LEASED:
         row = _died(row)
-    return evolve(row, state=transition(row.state, State.QUEUED), owner=None, lease_until=None, updated_at=now)
+    return replace(row, state=transition(row.state, State.QUEUED), owner=None, lease_until=None, updated_at=now)
 
 
 def condemned(row: Operation, now: float) -> Operation:
     """Return the row failed because its owners keep dying; a late owner of it is fenced."""
     row = _died(row) if row.state in _LEASED else row
-    return evolve(
+    return replace(
         row,
         **_fields_of(CRASH_LOOP),
         state=transition(row.state, State.FAILED),
@@ -218,7 +220,7 @@ def set_by_hand(row: Operation, state: State, now: float) -> Operation:
     Raises:
         IllegalTransition: no step leads there.
     """
-    row = evolve(
+    row = replace(
         row,
         state=transition(row.state, state),
         next_at=None,
@@ -228,7 +230,7 @@ def set_by_hand(row: Operation, state: State, now: float) -> Operation:
         updated_at=now,
     )
     if state is State.QUEUED:
-        row = evolve(_without_verdict(row, state=state, history=row.history.fresh_budget(now)), deaths=0, error=None)
+        row = replace(_without_verdict(row, state=state, history=row.history.fresh_budget(now)), deaths=0, error=None)
     return row
 
 
@@ -239,7 +241,7 @@ def _require(row: Operation, generation: int) -> None:
 
 def _as_asked(row: Operation, spec: OperationSpec, now: float) -> Operation:
     policy = spec.policy
-    asked = evolve(
+    asked = replace(
         row,
         project=spec.project,
         title=spec.title or row.title,
@@ -251,24 +253,24 @@ def _as_asked(row: Operation, spec: OperationSpec, now: float) -> Operation:
     )
     if spec.progress_done is not None:
         asked = _progressed(asked, (spec.progress_done, row.progress_total))
-    return row if asked == row else evolve(asked, updated_at=now)
+    return row if asked == row else replace(asked, updated_at=now)
 
 
 def _taken_back(row: Operation, owner: str | None) -> Operation:
     if row.owner is not None or row.state is not State.QUEUED or owner is None:
         return row
-    return evolve(row, state=transition(row.state, State.RUNNING), owner=owner, deaths=max(0, row.deaths - 1))
+    return replace(row, state=transition(row.state, State.RUNNING), owner=owner, deaths=max(0, row.deaths - 1))
 
 
 def _died(row: Operation) -> Operation:
-    return evolve(row, deaths=row.deaths + 1, progress_at_death=row.progress_done)
+    return replace(row, deaths=row.deaths + 1, progress_at_death=row.progress_done)
 
 
 def _progressed(row: Operation, progress: tuple[int, int | None] | None) -> Operation:
     if progress is None:
         return row
     done, total = progress
-    return evolve(
+    return replace(
         row,
         progress_done=done,
         progress_total=total,
@@ -279,7 +281,7 @@ def _progressed(row: Operation, progress: tuple[int, int | None] | None) -> Oper
 
 def _without_verdict(row: Operation, *, state: State, history: History) -> Operation:
     deadline_at = _deadline(row, history)
-    return evolve(row, state=state, history=history, deadline_at=deadline_at, **_NO_VERDICT)
+    return replace(row, state=state, history=history, deadline_at=deadline_at, **_NO_VERDICT)
 
 
 def _deadline(row: Operation, history: History) -> float | None:

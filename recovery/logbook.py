@@ -11,8 +11,10 @@ import secrets
 import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from recovery.clock import Clock
 from recovery.events import HealthEvent
@@ -127,8 +129,7 @@ class StoreEdge:
             log.exception("health-observer-failed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One change of an operation, at ``now`` (seconds since the epoch)."""
 
     state: State

@@ -6,7 +6,8 @@ It holds and does nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from recovery.classify import Classifier
 from recovery.clock import Clock
@@ -20,8 +21,7 @@ from recovery.watchers import Watcher
 __all__ = ["Means"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class Means(Struct, frozen=True, kw_only=True):
     """What all runs of one supervisor share."""
 
     clock: Clock

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from recovery.history import History
 from recovery.taxonomy import network
@@ -19,8 +20,7 @@ from recovery.verdict import Action, Category, Condition, Verdict
 __all__ = ["DeadlineExceeded", "Decision", "GiveUp", "Park", "Retry", "RetryPolicy", "backoff", "decide"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True, kw_only=True):
     """How patient an operation is. Times are seconds; zero is a value and never means "unset"; None means no limit."""
 
     max_no_progress: int = 3
@@ -71,8 +71,7 @@ class DeadlineExceeded(TimeoutError):  # noqa: N818 - says what happened, as its
     recovery_hint = network.DEADLINE
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """Try again after ``delay_s`` seconds, on a new connection if ``fresh``."""
 
     delay_s: float
@@ -80,8 +79,7 @@ class Retry:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Park:
+class Park(Struct, frozen=True):
     """Wait for ``condition``, looking again every ``poll_s`` seconds; uses up no attempt and no deadline."""
 
     condition: Condition
@@ -89,8 +87,7 @@ class Park:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """No more attempts by itself; ``reason`` says which meter ran out or why trying is pointless."""
 
     reason: str

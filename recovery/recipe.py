@@ -6,8 +6,10 @@ import base64
 import hashlib
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from recovery.arguments import ArgumentNames, render, storable
 from recovery.classify import Classifier
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "plain_recipe", "recipe_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(Struct, frozen=True, kw_only=True):
     """Of one decorated function."""
 
     ways: tuple[Callable[..., Any], ...]

@@ -34,6 +34,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 __all__ = ["RestoreLog", "RestoreLogDamaged", "RestorePointBusy", "Settled", "log_path"]
 
 _NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
@@ -49,8 +51,7 @@ class RestoreLogDamaged(Exception):  # noqa: N818 - names what happened
     """A line of the log other than its last is unreadable; nothing was touched, a person must look at the files."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(Struct, frozen=True, kw_only=True):
     """What was done about a restore point that a dead process left behind."""
 
     log: Path
@@ -61,8 +62,7 @@ class Settled:
     """Files somebody else had put in place of ours meanwhile; set aside under these names, never overwritten."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
+class _Change(Struct, frozen=True):
     index: int
     seq: int
     previous: Identity | None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
@@ -53,7 +52,7 @@ _LONGEST_ARGS = 65_536
 _CATEGORIES = frozenset(Category)
 _CONDITIONS = frozenset(Condition)
 _USER_ACTIONS = frozenset(UserAction)
-_HISTORY_FIELDS = tuple(field.name for field in fields(History))
+_HISTORY_FIELDS = History.__struct_fields__
 _history_values = attrgetter(*_HISTORY_FIELDS)
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True).encode
 

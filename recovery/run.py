@@ -10,8 +10,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Generic, NoReturn, TypeVar
+
+from msgspec.structs import replace
 
 from recovery.account import Account
 from recovery.admission import Admission

@@ -15,8 +15,9 @@ import re
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from recovery.rowcrc import intact, sealed
 
@@ -52,8 +53,7 @@ _COMMENT_OR_SPACE = re.compile(r"""(?P<kept>'[^']*'|"[^"]*")|(?:--[^\n]*|/\*.*?\
 _FRAME_TABLES = frozenset({"components", "meta"})
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """The tables of one component. Version n is what the first n migrations make; a published migration is never
     edited.
 

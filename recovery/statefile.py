@@ -13,9 +13,10 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from recovery.connections import FileId, connect, file_id, file_size
 from recovery.faults import SQLITE_RAISES, Fault, StoreFault
@@ -41,8 +42,7 @@ _FAULTS = (*SQLITE_RAISES, OSError, DamagedSchema, NewerSchema, ForeignDatabase)
 _COMPANIONS = ("-wal", "-shm", "-journal")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreLimits:
+class StoreLimits(Struct, frozen=True, kw_only=True):
     """How long the store waits and how much it keeps. Times are seconds, sizes bytes."""
 
     wait_s: float = 2.0

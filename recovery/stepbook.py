@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from msgspec import Struct
 
 from recovery.control import Attempt
 from recovery.logbook import StoreEdge
@@ -58,8 +59,7 @@ class StepStore(Protocol):
         """Delete these, or all; raises Fenced when the generation is stale."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """A step that was done, or a checkpoint."""
 
     value: Any

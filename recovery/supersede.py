@@ -6,7 +6,8 @@ The file's row gives way; its attempts, steps and waiting commands go over to th
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from recovery.records import Operation
 from recovery.rows import put_attempt, put_command, read_attempts, read_commands

@@ -12,8 +12,9 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from recovery.admission import Admission
 from recovery.classify import Classifier

@@ -11,9 +11,10 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
 
 from recovery.clock import Clock, SystemClock
 from recovery.database import DatabaseClosed
@@ -32,8 +33,7 @@ _CLOCK_JUMP_S = 2.0
 _GRACE_S = 30.0  # two lives of a lease
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+class Sweep(Struct, frozen=True, kw_only=True):
     """What one sweep changed, as the rows are now."""
 
     orphaned: tuple[Operation, ...] = ()

@@ -11,8 +11,10 @@ import sqlite3
 import zlib
 from collections.abc import Collection
 
+from msgspec.structs import replace
+
 from recovery.lifecycle import Fenced, advanced, asked_again, begun, claimed, recorded, renewed
-from recovery.records import Change, JsonValue, Operation, OperationSpec, evolve
+from recovery.records import Change, JsonValue, Operation, OperationSpec
 from recovery.revs import newest_rev
 from recovery.rowcrc import Cell
 from recovery.rows import drop_commands, operations, put_attempt, put_operation, read_operation
@@ -80,7 +82,7 @@ class Transactions:
         if row is None:
             put_changed(conn, told)
         elif row.owner == told.owner or not row.leased(now):
-            put_changed(conn, evolve(told, created_at=min(row.created_at, told.created_at)))
+            put_changed(conn, replace(told, created_at=min(row.created_at, told.created_at)))
             supersede(conn, row, told)
 
     def renew_in(
@@ -162,7 +164,7 @@ class Transactions:
         """
         for held, _ in list(self._held.values()):
             row = read_operation(conn, held.operation_id)
-            if row is None or (is_behind(conn) and row.owner == held.owner and evolve(row, rev=held.rev) != held):
+            if row is None or (is_behind(conn) and row.owner == held.owner and replace(row, rev=held.rev) != held):
                 self.reclaim_in(conn, held, held.updated_at)
 
     def _put(self, conn: sqlite3.Connection, row: Operation) -> Operation:
@@ -225,7 +227,7 @@ def put_changed(conn: sqlite3.Connection, row: Operation) -> Operation:
 
 
 def _put_next(conn: sqlite3.Connection, row: Operation) -> tuple[Operation, tuple[Cell, ...]]:
-    row = evolve(row, rev=1 + newest_rev(conn, otherwise=row.rev))
+    row = replace(row, rev=1 + newest_rev(conn, otherwise=row.rev))
     return row, put_operation(conn, row)
 
 
@@ -241,7 +243,7 @@ def _begin(
     if row is None:
         row = begun(spec, spec.operation_id or fresh_id, now)
         # The file may know this operation: then its generations have been used, by owners that may be alive.
-        return (evolve(row, generation=zlib.crc32(fresh_id.encode())) if is_blind(conn) else row), True
+        return (replace(row, generation=zlib.crc32(fresh_id.encode())) if is_blind(conn) else row), True
     again = asked_again(row, spec, now, owner=owner)
     if again.state is not row.state:
         drop_commands(conn, row.operation_id)  # they were for a run that has ended

@@ -11,8 +11,9 @@ import asyncio
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from recovery.arguments import LEFT_OUT
 from recovery.clock import SystemClock
@@ -27,8 +28,7 @@ __all__ = ["Resumed", "resume_unfinished", "unfinished"]
 _LEFT = frozenset({State.QUEUED, State.RUNNING, State.WAITING, State.PARKED, State.VERIFYING})
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(Struct, frozen=True):
     """What came of one operation that was left unfinished."""
 
     operation: Operation

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 __all__ = ["Action", "Category", "Condition", "Rule", "UserAction", "Verdict"]
 
@@ -101,8 +102,7 @@ class Condition(StrEnum):
     LOGIN = "login"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """A failure, judged. Raises ValueError for a combination that says nothing."""
 
     category: Category

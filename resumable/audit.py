@@ -10,8 +10,10 @@ import errno
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resumable.errors import DeviceError
 from resumable.model import Checkpoint
@@ -28,8 +30,7 @@ _MOST_UNREADABLE: Final = 3
 """So many bad sectors are damage that fetching again repairs; beyond that it is the device, and claims are kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Audited:
+class Audited(Struct, frozen=True):
     """The disk's word on one claim."""
 
     checkpoint: Checkpoint

@@ -6,8 +6,9 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from recovery.clock import Clock
 from recovery.database import Database
@@ -34,8 +35,7 @@ _POLL_S: Final = 0.1
 _COMMANDS: Final = {"pause": State.PAUSED, "cancel": State.CANCELLED, "retry_now": State.QUEUED}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One download as of one moment."""
 
     operation: Operation
@@ -50,8 +50,7 @@ class Entry:
         return interrupted(self.operation)
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(Struct, frozen=True):
     """How far somebody has read; only ever compared and handed back."""
 
     identity: str = ""
@@ -60,8 +59,7 @@ class Cursor:
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """What one look at the database found new."""
 
     cursor: Cursor

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from resumable.errors import DestinationError, DigestMismatch
 from resumable.events import EventName
@@ -26,8 +27,7 @@ _EMPTY: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85
 """SHA-256 of nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Struct, frozen=True):
     """What an attempt that succeeded leaves: the file, its size in bytes, its digest, and what proves it."""
 
     path: Path

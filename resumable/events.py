@@ -8,9 +8,11 @@ Events are hints: losing one costs a stale pixel. URLs in them are redacted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from recovery.classify import UserAction
 from recovery.states import State
@@ -41,8 +43,7 @@ LOSSY = frozenset({EventName.PROGRESS, EventName.INTERRUPTED})
 TERMINAL_EVENTS = frozenset({EventName.COMPLETED, EventName.FAILED, EventName.CANCELLED, EventName.PAUSED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorView:
+class ErrorView(Struct, frozen=True, kw_only=True):
     """A failure as people and programs see it."""
 
     code: str
@@ -55,8 +56,7 @@ class ErrorView:
     retryable: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadView:
+class DownloadView(Struct, frozen=True, kw_only=True):
     """One download at one moment. Sizes are bytes, ``speed`` bytes per second, times epoch seconds, ``eta`` and
     delays seconds.
     """
@@ -111,15 +111,15 @@ class DownloadView:
     def to_wire(self) -> dict[str, Any]:
         """Return a JSON-safe dict with exactly these fields."""
         wire: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
             if isinstance(value, ErrorView):
-                value = {f.name: getattr(value, f.name) for f in fields(value)}
+                value = asdict(value)
             elif isinstance(value, StrEnum):
                 value = value.value
             elif isinstance(value, tuple):
                 value = [item.value if isinstance(item, StrEnum) else item for item in value]
-            wire[field.name] = value
+            wire[name] = value
         return wire
 
     @classmethod
@@ -139,12 +139,11 @@ class DownloadView:
         return cls(**values)
 
 
-_VIEW_FIELDS = frozenset(field.name for field in fields(DownloadView))
-_ERROR_FIELDS = tuple(field.name for field in fields(ErrorView))
+_VIEW_FIELDS = frozenset(DownloadView.__struct_fields__)
+_ERROR_FIELDS = ErrorView.__struct_fields__
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadEvent:
+class DownloadEvent(Struct, frozen=True, kw_only=True):
     """Something happened; ``view`` is the state after it."""
 
     event: EventName

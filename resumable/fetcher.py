@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from resumable.answers import Answers
 from resumable.errors import Fault, Interrupted, ProtocolFault, RepresentationChanged, Stalled
@@ -42,8 +43,7 @@ class Mates(Protocol):
         """Look whether there is work for more fetchers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(Struct, frozen=True, kw_only=True):
     """What all fetchers of a crew share."""
 
     session: Session

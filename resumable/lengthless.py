@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from resumable.plan import chunk_size_for
 from resumable.ports import Digester, PartFile, Response
@@ -20,8 +21,7 @@ _FLUSH: Final = 1 << 20
 MOST_READS: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Spooled:
+class Spooled(Struct, frozen=True):
     """One whole body: its length in bytes and the SHA-256 of each of its chunks."""
 
     length: int

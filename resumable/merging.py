@@ -6,8 +6,10 @@ Where the two disagree, the row is newer or its owner could not write the view a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from recovery.owner import surely_dead
 from recovery.records import Operation
@@ -29,8 +31,7 @@ _WITH_OWNER: Final = _AT_WORK | {State.WAITING, State.PARKED}
 _WITH_ERROR: Final = frozenset({State.WAITING, State.PARKED, State.FAILED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """What former runs left of a download that is about to run. ``claimed`` is bytes."""
 
     row: DownloadRow | None

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from msgspec import Struct
+
 from resumable.validators import Representation
 
 MIB = 1 << 20
@@ -23,8 +25,7 @@ class Durability(StrEnum):
     """Also a power cut: the data is synced (fdatasync) before each checkpoint row."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """How a download runs. Times are seconds, sizes bytes, rates bytes per second; None means no limit."""
 
     connections: int = 4
@@ -77,8 +78,7 @@ class DownloadRequest:
         return None if self.filename is None else self.directory / self.filename
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """The claim that the first ``length`` bytes of chunk ``index`` are in the part file and have SHA-256 ``digest``.
 
     The digest has 32 bytes, or none in a claim on bytes that nobody has vouched for; such a claim is never stored.
@@ -89,8 +89,7 @@ class Checkpoint:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
+class Saved(Struct, frozen=True, kw_only=True):
     """What the store knows of a download from former runs: claims to be audited, not facts."""
 
     representation: Representation
@@ -102,8 +101,7 @@ class Saved:
     """Bytes on the wire in former runs, for the books."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Finished(Struct, frozen=True, kw_only=True):
     """What the store keeps of a published file: enough to recognise it, and to verify it chunk by chunk later."""
 
     path: Path
@@ -119,8 +117,7 @@ class Finished:
     """What identifies the links it may have come from, without secrets: it is no other link's file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(Struct, frozen=True, kw_only=True):
     """A finished download."""
 
     path: Path

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
+from msgspec import Struct
+
 from resumable.ranges import Span
 
 MIB: Final = 1 << 20
@@ -36,8 +38,7 @@ def chunk_size_for(complete_length: int | None) -> int:
     return size
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkGrid:
+class ChunkGrid(Struct, frozen=True):
     """The fixed, aligned division of a representation into chunks; the last one may be shorter."""
 
     complete_length: int

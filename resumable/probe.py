@@ -9,8 +9,9 @@ this run would prove nothing: an origin that is a few bytes off is so consistent
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from resumable.errors import RepresentationChanged
 from resumable.plan import ChunkState
@@ -30,8 +31,7 @@ async def same_on_disk(part: PartFile, received: bytes, stop: int) -> bool:
     return kept.digest() == hashlib.sha256(received).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(Struct, frozen=True):
     received: bytes
     stop: int
 

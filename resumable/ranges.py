@@ -7,8 +7,9 @@ adds or subtracts one (RFC 9110 section 14).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 MAX_LENGTH: Final = 2**63 - 1
 """Largest complete-length accepted: what ``off_t`` can address. Anything larger is a lie or an attack."""
@@ -18,8 +19,7 @@ _CONTENT_RANGE: Final = re.compile(r"bytes[ ]+([0-9]{1,19})-([0-9]{1,19})/([0-9]
 _UNSATISFIED: Final = re.compile(r"bytes[ ]+\*/([0-9]{1,19})", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Span:
+class Span(Struct, frozen=True, order=True):
     """A half-open span of bytes, ``[start, stop)``; both are offsets in bytes from the start of the representation."""
 
     start: int
@@ -66,8 +66,7 @@ def range_header(start: int, stop: int | None) -> str:
     return f"bytes={start}-{stop - 1}"
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRange:
+class ContentRange(Struct, frozen=True):
     """A parsed ``Content-Range``: the span it encloses and the complete-length, None where the origin said ``*``."""
 
     span: Span

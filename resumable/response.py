@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resumable.errors import Fault
 from resumable.mediatype import is_page, may_be_page, stored_encoded
@@ -24,8 +27,7 @@ MAX_LEAD: Final = 1 << 20
 _LENGTH: Final = re.compile(r"[0-9]{1,19}")
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Struct, frozen=True):
     """What is asked for, and what is known of it already. Offsets are bytes."""
 
     start: int = 0
@@ -46,8 +48,7 @@ class Expected:
             raise ValueError(msg)
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(Struct, frozen=True):
     """The body holds bytes to keep: skip ``skip`` bytes, keep ``span``, close. It may be less than was asked for."""
 
     span: Span | None
@@ -66,8 +67,7 @@ class Accept:
     """Whether a strong validator shows that this is the known representation; False also where none was known."""
 
 
-@dataclass(frozen=True, slots=True)
-class NothingLeft:
+class NothingLeft(Struct, frozen=True):
     """Every byte up to ``complete_length`` was there before the request: go on to verifying, not straight to done."""
 
     complete_length: int
@@ -75,8 +75,7 @@ class NothingLeft:
     """The known identity, or one that knows only the length."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """Another representation is served now; none of this body may join the kept bytes."""
 
     reason: str
@@ -86,8 +85,7 @@ class Changed:
     """False where only the tag differs, not the strong date or the length: an overlap check may save what is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(Struct, frozen=True):
     """The whole body is coming from offset 0 although bytes from a later offset were asked for."""
 
     complete_length: int | None

@@ -9,10 +9,11 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from recovery.rowcrc import intact, sealed
 from recovery.schema import Schema
@@ -46,8 +47,7 @@ _FILE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadRow:
+class DownloadRow(Struct, frozen=True, kw_only=True):
     """What was asked for, as it is stored: without secrets."""
 
     download_id: str
@@ -83,8 +83,7 @@ class DownloadRow:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileRow:
+class FileRow(Struct, frozen=True, kw_only=True):
     """The receipt of a finished download."""
 
     download_id: str

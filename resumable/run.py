@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from recovery.clock import Clock
 from recovery.events import OperationEvent
@@ -67,8 +70,7 @@ Remember: TypeAlias = "Callable[[Run, int | None], Awaitable[None]]"
 """Writes down what was asked for, under the lease of a generation or, with None, unless another process runs it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class Shared(Struct, frozen=True, kw_only=True):
     """What all downloads of one manager use."""
 
     clock: Clock
@@ -144,7 +146,7 @@ class Run:
 
     def relink(self, url: str) -> None:
         """Use another link from the next request on."""
-        self.request = replace(self.request, url=url)
+        self.request = dataclasses.replace(self.request, url=url)
         self.may_keep_links = True
         self.session.relink(url, link_of(url))
         self.standing.view = replace(self.standing.view, url=redact_url(url))
@@ -297,7 +299,7 @@ class Run:
             standing.refresh(session)
             if session.begun and self.request.options.restart:
                 # It has begun anew, and once: what came since is to be kept over a pause.
-                self.request = replace(self.request, options=replace(self.request.options, restart=False))
+                self.request = dataclasses.replace(self.request, options=replace(self.request.options, restart=False))
         standing.view = replace(
             standing.view, sha256=published.sha256, verified_by=published.verified_by, dest=str(published.path)
         )

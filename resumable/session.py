@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resumable.events import EventName
 from resumable.identity import identities, link_of
@@ -55,8 +58,7 @@ class WholeDigest(Protocol):
         """Stop reading."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapters:
+class Adapters(Struct, frozen=True, kw_only=True):
     """The concrete parts an engine is given; ``manager.py`` composes them, tests give fakes."""
 
     transport: Transport

@@ -6,8 +6,9 @@ It decides nothing. Engine, supervisor and manager tell it what happened, in the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from recovery.clock import Clock
 from recovery.events import OperationEvent

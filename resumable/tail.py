@@ -13,7 +13,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from recovery.clock import Clock
 from recovery.states import State
@@ -23,8 +24,7 @@ from resumable.events import DownloadView
 __all__ = ["News", "Tail"]
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(Struct, frozen=True):
     """What is new since the last look."""
 
     changed: tuple[DownloadView, ...] = ()

@@ -18,8 +18,9 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from resumable.errors import Interrupted, Stalled
 from resumable.ports import Fetch, Hop, Response
@@ -39,8 +40,7 @@ __all__ = [
 _RANGE: Final = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """How one request is answered. What is not given is what a good server would do."""
 
     status: int | None = None

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_tz
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resumable.digests import parse_sha256, stated_sha256
 from resumable.ranges import MAX_LENGTH
@@ -32,8 +34,7 @@ _MEDIA_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,127}/[!#$%&'*+.^_`|~
 _CODING: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z, -]{1,127}")
 
 
-@dataclass(frozen=True, slots=True)
-class ETag:
+class ETag(Struct, frozen=True):
     """An entity tag. ``tag`` is the opaque text as sent, quotes included; ``weak`` means good for comparing only."""
 
     tag: str
@@ -96,8 +97,7 @@ def parse_http_date(value: str) -> float | None:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Representation:
+class Representation(Struct, frozen=True, kw_only=True):
     """The identity of what an origin serves: a later answer must agree with it before its bytes join the ones kept."""
 
     etag: ETag | None = None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from recovery.classify import Action, Category, UserAction, Verdict, status_verdict
 from recovery.gate import HostGateOpen

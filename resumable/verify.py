@@ -8,9 +8,11 @@ import io
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resumable.digests import parse_sha256
 from resumable.errors import DestinationError, DigestMismatch, OriginError
@@ -29,8 +31,7 @@ _PER_HOP: Final = 16 << 20
 """Bytes hashed in one thread hop: some hundredths of a second, with a slow disk a few tenths."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyReport:
+class VerifyReport(Struct, frozen=True, kw_only=True):
     """What reading a finished file again found."""
 
     path: Path
@@ -44,8 +45,7 @@ class VerifyReport:
     """What it was compared with: ``--sha256`` (``caller``) or the ``receipt`` of the download."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class There:
+class There(Struct, frozen=True, kw_only=True):
     """A file that needs no transfer."""
 
     path: Path

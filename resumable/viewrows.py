@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from recovery.rowcrc import intact, sealed
 from recovery.rows import read_operation
@@ -23,8 +24,7 @@ _PUT: Final = "INSERT OR REPLACE INTO download_views VALUES (?, ?, ?, ?, ?, ?)"
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class ViewRow:
+class ViewRow(Struct, frozen=True):
     """A stored view, the operation's generation when it was written, and when that was (epoch seconds)."""
 
     view: DownloadView

@@ -197,7 +197,7 @@ def test_the_engine_sees_only_ports() -> None:
         todo += imports(files[name])
     ours = {name for name in reached if name.startswith("resumable.")}
     foreign = set().union(*(tops(imports(files[name])) for name in ours)) - {"recovery", "resumable"}
-    assert set() == foreign - set(sys.stdlib_module_names)
+    assert {"msgspec"} == foreign - set(sys.stdlib_module_names)  # the shape of records, nothing else
     assert set() == foreign & {"os", "sqlite3", "socket", "random", "subprocess", "threading"}
     assert not {name for name in reached if name.rpartition(".")[2] in {"database", "journal", "supervisor"}}
 
@@ -224,6 +224,15 @@ def test_every_module_says_what_it_is(package: str, name: str, path: Path) -> No
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree), name
     assert len(tree.body) == 1 or "__future__" in tops(imports(path)), name
+
+
+@pytest.mark.parametrize(("package", "name", "path"), EVERY)
+def test_frozen_records_are_structs(package: str, name: str, path: Path) -> None:
+    """But for those that keep a field out of what is shown or compared (docs/decisions, "frozen records")."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef) and any("frozen=True" in ast.unparse(one) for one in node.decorator_list):
+            body = ast.unparse(node)
+            assert any(word in body for word in ("repr=False", "compare=False", "def __repr__")), f"{name}.{node.name}"
 
 
 def loaded_by(*words: str) -> set[str]:

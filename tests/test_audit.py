@@ -8,12 +8,12 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from resumable.audit import Audited, audit
 from resumable.errors import DeviceError

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from recovery.history import History
 from recovery.records import Operation
@@ -217,12 +217,12 @@ def test_an_operation_is_told_when_it_changes() -> None:
     made = board()
     assert made.offer_operation(row)
     assert not made.offer_operation(row)
-    assert not made.offer_operation(Operation(**{**_fields(row), "rev": 2, "progress_done": 5}))
-    failed = Operation(**{**_fields(row), "rev": 3, "state": State.WAITING, "next_at": 9.0})
+    assert not made.offer_operation(replace(row, rev=2, progress_done=5))
+    failed = replace(row, rev=3, state=State.WAITING, next_at=9.0)
     assert made.offer_operation(failed)
     assert [found["state"] for found in made.operations()] == ["waiting"]
     assert made.completed("o1") is None
-    assert made.offer_operation(Operation(**{**_fields(row), "rev": 4, "state": State.COMPLETE, "updated_at": 6.0}))
+    assert made.offer_operation(replace(row, rev=4, state=State.COMPLETE, updated_at=6.0))
     assert made.operations() == []
     done = made.completed("o1")
     assert done is not None
@@ -348,7 +348,3 @@ def test_the_status_an_attempt_ended_with(error: str | None, status: int | None)
 def test_action_names_are_the_buttons_own_and_the_contracts() -> None:
     """Both vocabularies are taken."""
     assert {"pause", "resume", "retry", "cancel", "relink", "retry_now", "new_link"} == set(ACTION_NAMES)
-
-
-def _fields(row: Operation) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in Operation.__dataclass_fields__}

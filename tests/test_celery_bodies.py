@@ -9,13 +9,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
+from msgspec.structs import replace
 
 from recovery import run as run_module
 from recovery.celery.decorator import body_of

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from recovery.celery.endings import Ending, GiveWay, How, StopReason, TaskCall, TaskFailed
 from recovery.celery.runtime import JournalRuntime
@@ -17,7 +18,7 @@ from recovery.database import Database
 from recovery.endings import CrashLooping
 from recovery.journal import JOURNAL, Journal
 from recovery.policy import RetryPolicy
-from recovery.records import Operation, evolve
+from recovery.records import Operation
 from recovery.rows import read_operation
 from recovery.states import State
 from recovery.transactions import put_changed
@@ -55,7 +56,7 @@ class Runs:
             try:
                 [row] = await Journal(database).list()
                 if changes:
-                    await database.write(lambda conn: put_changed(conn, evolve(row, **changes)))
+                    await database.write(lambda conn: put_changed(conn, replace(row, **changes)))
                 found = await database.read(lambda conn: read_operation(conn, row.operation_id))
                 assert found is not None
                 return found

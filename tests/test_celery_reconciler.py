@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from recovery.celery.messages import MessageStore
 from recovery.celery.reconciler import DUE_S, LOST_S, LockFile, Nudge, Reconciler
 from recovery.celery.taskrun import KIND
 from recovery.database import Database
 from recovery.journal import JOURNAL, Journal
-from recovery.records import Operation, OperationSpec, evolve
+from recovery.records import Operation, OperationSpec
 from recovery.states import State
 from recovery.testing import FakeClock
 from recovery.verdict import Category
@@ -163,11 +164,11 @@ def test_a_person_resumes_a_download() -> None:
     cases: list[tuple[str, list[Operation], list[Nudge]]] = [
         ("waits", [task, by_hand], [told("id-1")]),
         ("task has ended", [by_hand], [told(None)]),
-        ("just now", [task, evolve(by_hand, updated_at=101.5)], []),
-        ("the task runs", [evolve(task, owner="o", lease_until=200.0), by_hand], []),
-        ("swept up, not by hand", [task, evolve(by_hand, deaths=1)], []),
-        ("of the command line", [task, evolve(by_hand, args={})], []),
-        ("runs", [task, evolve(by_hand, state=State.RUNNING, owner="o", lease_until=200.0)], []),
+        ("just now", [task, replace(by_hand, updated_at=101.5)], []),
+        ("the task runs", [replace(task, owner="o", lease_until=200.0), by_hand], []),
+        ("swept up, not by hand", [task, replace(by_hand, deaths=1)], []),
+        ("of the command line", [task, replace(by_hand, args={})], []),
+        ("runs", [task, replace(by_hand, state=State.RUNNING, owner="o", lease_until=200.0)], []),
     ]
     for name, rows, expected in cases:
         assert (name, expected) == (name, resumed_by_hand(rows, 102.0))
@@ -187,15 +188,15 @@ def test_a_download_whose_task_is_over_is_in_no_queue() -> None:
     )
     cases: list[tuple[str, list[Operation], list[str]]] = [
         ("its task goes on", [task, swept], []),
-        ("its task runs", [evolve(task, state=State.RUNNING, owner="o", lease_until=200.0), swept], []),
-        ("its task was stopped", [evolve(task, state=State.PAUSED), swept], ["d1"]),
+        ("its task runs", [replace(task, state=State.RUNNING, owner="o", lease_until=200.0), swept], []),
+        ("its task was stopped", [replace(task, state=State.PAUSED), swept], ["d1"]),
         ("its task has ended", [swept], ["d1"]),
-        ("after a death", [evolve(swept, category=None, deaths=1)], ["d1"]),
-        ("just now", [evolve(swept, updated_at=109.0)], []),
-        ("by hand", [evolve(swept, category=None)], []),
-        ("of the command line", [evolve(swept, args={})], []),
-        ("runs", [evolve(swept, state=State.RUNNING, owner="o", lease_until=200.0)], []),
-        ("paused", [evolve(swept, state=State.PAUSED)], []),
+        ("after a death", [replace(swept, category=None, deaths=1)], ["d1"]),
+        ("just now", [replace(swept, updated_at=109.0)], []),
+        ("by hand", [replace(swept, category=None)], []),
+        ("of the command line", [replace(swept, args={})], []),
+        ("runs", [replace(swept, state=State.RUNNING, owner="o", lease_until=200.0)], []),
+        ("paused", [replace(swept, state=State.PAUSED)], []),
     ]
     for name, rows, expected in cases:
         assert (name, expected) == (name, stranded(rows, 110.0))

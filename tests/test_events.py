@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import pytest
@@ -90,7 +89,7 @@ def test_the_wire_form_is_json_and_has_exactly_the_fields(
     """What a browser parses equals what was sent, field for field, without NaN or Infinity."""
     wire = record.to_wire()
     assert wire == json.loads(json.dumps(wire, allow_nan=False))
-    assert [field.name for field in fields(record)] == list(wire)
+    assert list(record.__struct_fields__) == list(wire)
 
 
 @pytest.mark.parametrize(
@@ -115,5 +114,5 @@ def test_small_events_on_the_wire(event: HealthEvent | GateEvent, expected: dict
 
 def test_events_cannot_be_changed_after_they_happened() -> None:
     """A receiver cannot alter what the next one sees."""
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError, match="immutable"):
         FULL.rev = 13  # type: ignore[misc]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 from unicodedata import category
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from recovery.states import State
 from resumable.events import DownloadView, ErrorView
@@ -144,7 +144,7 @@ WAITS = [
 @pytest.mark.parametrize(("fields", "expected"), WAITS, ids=lambda value: str(value)[:30])
 def test_a_wait_counts_attempts_and_tells_no_reason_that_is_over(fields: dict[str, Any], expected: str) -> None:
     """Attempts that were made, not turns that were waited for; a wait that is over is one for a slot."""
-    waiting = dataclasses.replace(WAITING, **fields)
+    waiting = replace(WAITING, **fields)
     (line,) = text_of(frame([waiting], finished=0, now=100.0, width=160, height=24))
     assert line.endswith(f"27% {expected}")
 

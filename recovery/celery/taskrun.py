@@ -13,9 +13,10 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from recovery.celery.endings import Ending, GiveWay, How, Judged, StopReason, TaskCall, TaskFailed
 from recovery.celery.messages import MessageStore

@@ -19,12 +19,12 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from celery import Task, states
 from celery.backends.base import DisabledBackend
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from msgspec import Struct
 
 from recovery.celery.endings import Ending, How, StopReason, TaskCall
 from recovery.celery.runtime import Runtime, messages_of
@@ -73,8 +73,7 @@ class _NotSent(Exception):  # noqa: N818 - names what happened
     """The broker did not take a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Stop:
+class _Stop(Struct, frozen=True):
     """An exception of the waiting thread, and why it stops the body."""
 
     error: BaseException

@@ -8,8 +8,9 @@ a type whose parents mislead has a row of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from recovery.taxonomy import machine, network, origin
 from recovery.taxonomy.codes import eai_verdict, file_verdict, socket_verdict, sqlite_verdict, tls_verdict
@@ -20,8 +21,7 @@ from recovery.verdict import Verdict
 __all__ = ["CONTROL_TYPES", "TYPES", "Entry", "Inside", "type_key"]
 
 
-@dataclass(frozen=True, slots=True)
-class Inside:
+class Inside(Struct, frozen=True):
     """An envelope: what is inside (cause, ``os_error``, ...) decides, and ``otherwise`` where that says nothing."""
 
     otherwise: Verdict

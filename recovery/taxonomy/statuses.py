@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from recovery.taxonomy import network, origin
 from recovery.verdict import Action, Verdict

@@ -9,12 +9,12 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
 from celery import Celery, Task, signals
+from msgspec import Struct
 
 from recovery.celery.decorator import HOLD_SLOT_S, Runtimes
 from recovery.celery.lifeline import CeleryOutbox, Lifeline, attach
@@ -55,8 +55,7 @@ _TELL_EVERY_S: Final = 0.5
 _AFTER_TROUBLE_S: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
+class WorkerOptions(Struct, frozen=True, kw_only=True):
     """How an application's downloads run. Times are seconds, rates bytes per second."""
 
     state: Path | str | None = None

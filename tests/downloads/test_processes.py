@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
@@ -11,13 +12,12 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from recovery.records import evolve
 from recovery.rows import operations, put_operation
 from recovery.states import State
 from resumable import (
@@ -241,7 +241,7 @@ async def test_two_digests_for_one_file_are_refused(rig: Rig, origin: Origin) ->
 async def test_another_link_for_what_was_left_is_never_mixed(rig: Rig, origin: Origin) -> None:
     """Same size, same ETag, same date, other content: servers make tags of size and time, so that happens."""
     same = Behaviour(etag='"1000-5f3"', headers={"last-modified": "Tue, 01 Jul 2025 00:00:00 GMT"})
-    origin.put("/a", content(seed=1), replace(same, rate=MIB))
+    origin.put("/a", content(seed=1), dataclasses.replace(same, rate=MIB))
     origin.put("/b", content(seed=2), same)
     async with rig.manager() as manager:
         handle = manager.start(origin.url("/a"), rig.file())
@@ -591,7 +591,7 @@ def end_lease(state: Path) -> None:
     """Let every lease have run out long ago."""
     with closing(sqlite3.connect(state)) as conn, conn:
         for operation in list(operations(conn, "WHERE true")):
-            put_operation(conn, evolve(operation, lease_until=1.0))
+            put_operation(conn, replace(operation, lease_until=1.0))
 
 
 @pytest.mark.blocking

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from recovery.history import History
 from recovery.lifecycle import (
@@ -25,7 +25,7 @@ from recovery.lifecycle import (
     set_by_hand,
 )
 from recovery.policy import RetryPolicy
-from recovery.records import Change, Operation, OperationSpec, evolve
+from recovery.records import Change, Operation, OperationSpec
 from recovery.states import IllegalTransition, State
 from recovery.taxonomy import machine, network
 
@@ -86,7 +86,7 @@ def test_claims(state: State, owner: str | None, lease: float | None, who: str, 
         assert after is None
         return
     died = {"deaths": 1, "progress_at_death": 7} if deaths else {}
-    assert after == evolve(
+    assert after == replace(
         before, state=State.RUNNING, owner=who, lease_until=NOW + TTL, generation=4, updated_at=NOW, **died
     )
 
@@ -99,13 +99,13 @@ def test_every_state_is_claimable_or_not() -> None:
 def test_renewing() -> None:
     """Extends the lease, notes progress, changes nothing else."""
     before = row(lease=-100.0)
-    assert renewed(before, 3, "one", TTL, NOW, None) == evolve(before, lease_until=NOW + TTL, updated_at=NOW)
-    assert renewed(before, 3, "one", TTL, NOW, (8, 9)) == evolve(
+    assert renewed(before, 3, "one", TTL, NOW, None) == replace(before, lease_until=NOW + TTL, updated_at=NOW)
+    assert renewed(before, 3, "one", TTL, NOW, (8, 9)) == replace(
         before, lease_until=NOW + TTL, updated_at=NOW, progress_done=8, progress_total=9
     )
 
 
-SWEPT = evolve(requeued(row(lease=-1.0), NOW), rev=9)
+SWEPT = replace(requeued(row(lease=-1.0), NOW), rev=9)
 
 
 def test_what_was_swept_up_is_taken_back() -> None:
@@ -157,13 +157,13 @@ def test_recording() -> None:
     )  # fmt: skip
     before = row(deaths=2)
     parked = recorded(before, 3, change)
-    assert parked == evolve(
+    assert parked == replace(
         before, state=State.PARKED, history=History(attempts=6), category=verdict.category, code=verdict.code,
         message=verdict.message, condition=verdict.condition, user_actions=verdict.user_actions, error="E: x",
         next_at=NOW + 9.0, progress_done=8, deaths=0, updated_at=NOW,
     )  # fmt: skip
     calm = recorded(parked, 3, Change(state=State.RUNNING, now=NOW + 1.0))
-    assert calm == evolve(
+    assert calm == replace(
         parked, state=State.RUNNING, category=None, code=None, message=None, condition=None, user_actions=(),
         error=None, next_at=None, updated_at=NOW + 1.0,
     )  # fmt: skip
@@ -284,7 +284,7 @@ def test_sweeping(state: State, deaths: int) -> None:
     """Eligible again under the same generation; or, after too many deaths, failed under another one."""
     before = row(state, lease=-1.0)
     died = {"deaths": 1, "progress_at_death": 7} if deaths else {}
-    assert requeued(before, NOW) == evolve(
+    assert requeued(before, NOW) == replace(
         before, state=State.QUEUED, owner=None, lease_until=None, updated_at=NOW, **died
     )
     found = condemned(before, NOW)
@@ -305,8 +305,3 @@ def test_changing_by_hand() -> None:
     assert (queued.history, queued.deaths, queued.code, queued.error) == (WORN.fresh_budget(NOW), 0, None, None)
     with pytest.raises(IllegalTransition):
         set_by_hand(replace(before, state=State.COMPLETE), State.PAUSED, NOW)
-
-
-def test_evolve_is_replace() -> None:
-    """Only faster."""
-    assert evolve(row(), rev=5, title="t") == replace(row(), rev=5, title="t")

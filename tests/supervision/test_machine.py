@@ -8,7 +8,6 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import fields
 from typing import TypeVar
 
 import pytest
@@ -64,8 +63,7 @@ picks = st.integers(0, 11)
 
 def changes(old: Operation, new: Operation) -> str:
     """Return what differs."""
-    names = (field.name for field in fields(Operation))
-    pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
+    pairs = [(name, getattr(old, name), getattr(new, name)) for name in Operation.__struct_fields__]
     return ", ".join(f"{name}: {before} -> {after}" for name, before, after in pairs if before != after)
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+from msgspec import Struct
 
 from resumable_ui.answers import Answers
 from resumable_ui.board import Board
@@ -22,8 +23,7 @@ Handler = Callable[[HttpRequest, Mapping[str, str]], Awaitable[HttpAnswer]]
 MOST_LISTED: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """One line of the table."""
 
     method: str

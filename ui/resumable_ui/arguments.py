@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
+
+from msgspec import Struct
 
 from resumable_ui.inputs import parse_sha256, parse_url
 from resumable_ui.quantities import parse_duration, parse_rate
@@ -18,8 +19,7 @@ T = TypeVar("T")
 PROGRESS_MODES: Final = ("auto", "bar", "log", "none")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arguments:
+class Arguments(Struct, frozen=True, kw_only=True):
     """A checked command line: rates in bytes per second, times in seconds. Links and headers may hold secrets."""
 
     command: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
+
+from msgspec import Struct
 
 from resumable_ui.output import LineWriter
 
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from resumable_ui.terminal import Canvas
 
 
-@dataclass(frozen=True, slots=True)
-class Console:
+class Console(Struct, frozen=True):
     """The two streams, and what is known of the terminal behind stderr."""
 
     results: LineWriter

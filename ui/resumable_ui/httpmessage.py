@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs
+
+from msgspec import Struct, field
 
 from resumable_ui.clients import Role
 from resumable_ui.refusals import HTTP_STATUS, Code, Refused
@@ -14,8 +15,7 @@ from resumable_ui.refusals import HTTP_STATUS, Code, Refused
 LARGEST_BODY: Final = 64 << 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRequest:
+class HttpRequest(Struct, frozen=True, kw_only=True):
     """``path`` is below the hub's prefix and begins with a slash; header names are lower case."""
 
     method: str
@@ -51,8 +51,7 @@ class HttpRequest:
         return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpAnswer:
+class HttpAnswer(Struct, frozen=True, kw_only=True):
     """What is sent back."""
 
     status: int = 200

@@ -16,10 +16,11 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
+
+from msgspec.structs import replace
 
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable_ui.access import Access, bearer

@@ -9,8 +9,9 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
+
+from msgspec.structs import asdict
 
 from resumable.events import DownloadEvent, DownloadView, ErrorView, EventName
 from resumable_ui.outcome import Outcome
@@ -80,4 +81,4 @@ def _finite(value: Any) -> Any:
 
 
 def _error(fault: ErrorView | None) -> dict[str, Any] | None:
-    return None if fault is None else {field.name: getattr(fault, field.name) for field in fields(fault)}
+    return None if fault is None else asdict(fault)

@@ -6,8 +6,10 @@ Pure. One link a line (wget); tab-separated links on one line are mirrors of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from resumable_ui.inputs import parse_header, parse_sha256, parse_url
 
@@ -40,8 +42,7 @@ _HARMLESS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListEntry:
+class ListEntry(Struct, frozen=True, kw_only=True):
     """One file of a list. ``urls`` and ``headers`` may hold secrets."""
 
     line: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from typing import Any, Final
+
+from msgspec import Struct
 
 from recovery.states import State
 from recovery.verdict import UserAction
@@ -173,12 +174,12 @@ def _schemas() -> dict[str, Any]:
     }
 
 
-def _properties(record: type) -> dict[str, Any]:
+def _properties(record: type[Struct]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for field in fields(record):
-        name = str(field.type)
+    for field in record.__struct_fields__:
+        name = str(record.__annotations__[field])
         kind = _TYPES[name.removesuffix(" | None")]
-        found[field.name] = {"anyOf": [kind, {"type": "null"}]} if name.endswith(" | None") else kind
+        found[field] = {"anyOf": [kind, {"type": "null"}]} if name.endswith(" | None") else kind
     return found
 
 

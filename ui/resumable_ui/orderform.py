@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from resumable_ui.inputs import parse_header, parse_sha256, parse_url
 from resumable_ui.refusals import Code, Refused, is_text
@@ -16,8 +17,7 @@ LONGEST: Final = 8192
 FIELDS: Final = ("url", "filename", "directory", "project", "sha256", "mirrors", "headers")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderForm:
+class OrderForm(Struct, frozen=True, kw_only=True):
     """One file to get. ``url``, ``mirrors`` and ``headers`` may hold secrets."""
 
     url: str

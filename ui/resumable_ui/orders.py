@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import PurePath
+
+from msgspec import Struct, field
 
 from resumable_ui.arguments import Arguments, UsageError
 from resumable_ui.inputs import parse_header_lines
@@ -14,8 +15,7 @@ ReadText = Callable[[str], str]
 """Returns the text of a named file, ``-`` for stdin; raises OSError."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """One file to get. ``url``, ``mirrors`` and ``headers`` may hold secrets."""
 
     url: str

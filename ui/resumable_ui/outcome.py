@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from resumable.errors import DownloadCancelled, DownloadPaused
 from resumable.events import DownloadView, ErrorView, EventName
@@ -11,8 +11,7 @@ from resumable.redact import redact_text
 from resumable_ui.exitcodes import exit_code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """The end of one download: a result, or the exception in its place, and the last view of it."""
 
     view: DownloadView

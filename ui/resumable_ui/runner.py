@@ -7,8 +7,9 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 from recovery.states import State
 from resumable.errors import DownloadError, DownloadPaused
@@ -38,16 +39,14 @@ SETTLE_S: Final = 2.0
 OpenManager = Callable[[Callable[[DownloadEvent], None]], "AbstractAsyncContextManager[DownloadManager]"]
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Struct, frozen=True):
     """What a command set going: handles, and downloads that were refused before they began."""
 
     handles: Sequence[DownloadHandle]
     refused: Sequence[Outcome] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """How the command ends: with ``code``, or by dying of ``stopped_by``."""
 
     code: int
