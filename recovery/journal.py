@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from recovery.clock import Clock, SystemClock
@@ -55,7 +54,7 @@ T = TypeVar("T")
 # The class below has a method called list.
 Commands: TypeAlias = list[Command]
 
-JOURNAL: Final = Schema("journal", (files("recovery").joinpath("schema.sql").read_text("utf-8"),))
+JOURNAL: Final = Schema.of("journal", "recovery")
 
 _PRUNED_AT_ONCE = 100
 _COMMAND_OF: Mapping[State, str] = {State.PAUSED: "pause", State.CANCELLED: "cancel", State.QUEUED: "retry_now"}

@@ -16,6 +16,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pkgutil import get_data
 
 from msgspec import Struct
 
@@ -64,6 +65,14 @@ class Schema(Struct, frozen=True):
 
     component: str
     migrations: tuple[str, ...]
+
+    @classmethod
+    def of(cls, component: str, package: str) -> Schema:
+        """Return the schema whose one migration is ``schema.sql`` in ``package``, wherever that is imported from."""
+        # importlib.resources would load zipfile and tempfile for it, and cost five times as much.
+        text = get_data(package, "schema.sql")
+        assert text is not None  # every loader of files can
+        return cls(component, (text.decode(),))
 
 
 class NewerSchema(Exception):  # noqa: N818 - names what happened

@@ -9,7 +9,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +33,7 @@ __all__ = [
     "stored_name",
 ]
 
-DOWNLOADS: Final = Schema("downloads", (files("resumable").joinpath("schema.sql").read_text("utf-8"),))
+DOWNLOADS: Final = Schema.of("downloads", "resumable")
 
 _TABLES: Final = ("downloads", "download_chunks", "download_files", "download_views")
 COMPANIONS: Final = tuple((table, "download_id") for table in _TABLES)
