@@ -52,6 +52,8 @@ class Binding:
         saved = None
         if not session.request.options.restart:
             saved = await self._adapters.store.load(session.download_id)
+        if saved is not None and not session.is_same_file(saved):
+            session.kept_for_another, saved = bool(saved.checkpoints), None
         published = None if saved is None else await recognised(session, self._adapters, saved)
         if published is not None:
             return published
@@ -134,6 +136,13 @@ class Binding:
             written = await session.open_part.reserve(length)
         session.representation = session.source.representation = representation
         session.bound_index = session.source_index
+        if session.kept_for_another:
+            # Only now: had the link not answered, the other one could still go on with it.
+            session.kept_for_another = False
+            session.restarted = (
+                "changed: it is asked for from another link, and nothing proves that the file is the same"
+            )
+            self._adapters.notify(EventName.RESTARTED, session.restarted)
         if not accept.ranged and length != 0:
             session.mode = Mode.SEQUENTIAL
             session.can_resume = False

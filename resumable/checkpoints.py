@@ -62,7 +62,11 @@ class SqliteCheckpoints:
                 if intact(cells):
                     claims[cells[1]] = Checkpoint(cells[1], cells[2], cells[3])
             return Saved(
-                representation=row.representation, chunk_size=row.chunk_size, checkpoints=claims, link=row.link
+                representation=row.representation,
+                chunk_size=row.chunk_size,
+                checkpoints=claims,
+                link=row.link,
+                equals=row.equals,
             )
 
         return await self._database.read(read)
@@ -76,7 +80,9 @@ class SqliteCheckpoints:
             check_generation(conn, download_id, generation)
             row = read_download(conn, download_id)
             if row is not None:
-                put_download(conn, replace(row, representation=representation, chunk_size=chunk_size, link=link))
+                equals = tuple(row.request.get("links", ()))
+                bound = replace(row, representation=representation, chunk_size=chunk_size, link=link, equals=equals)
+                put_download(conn, bound)
             conn.execute("DELETE FROM download_chunks WHERE download_id = ?", (download_id,))
 
         await self._fenced(write, urgent=False)
@@ -181,7 +187,14 @@ class SqliteCheckpoints:
             kept = row
             if old is not None:
                 name = row.filename or old.filename
-                kept = replace(row, filename=name, representation=old.representation, chunk_size=old.chunk_size)
+                kept = replace(
+                    row,
+                    filename=name,
+                    representation=old.representation,
+                    chunk_size=old.chunk_size,
+                    link=old.link,
+                    equals=old.equals,
+                )
             if kept != old:
                 put_download(conn, kept)
             if then is not None:

@@ -177,7 +177,9 @@ class Completion:
         ledger, representation, dest = session.bound_ledger, session.representation, session.dest
         if representation is None or dest is None:
             raise RuntimeError("only a complete download is published")
-        path = await session.open_part.publish(dest, replace=session.request.filename is not None)
+        # Without clobbering: a file that has come to stand there meanwhile stays, and this one gets a number.
+        replace = session.request.filename is not None and not session.request.options.no_clobber
+        path = await session.open_part.publish(dest, replace=replace)
         finished = Finished(
             path=path,
             size=ledger.grid.complete_length,

@@ -44,7 +44,9 @@ class Options(Struct, frozen=True, kw_only=True):
     wait_for_space: bool = True
     """Park when the disk is full and go on when space returns; False raises DiskFull."""
     no_clobber: bool = False
-    """A file that already stands at the destination is the result; nothing is transferred."""
+    """A file that already stands at the destination is the result, and nothing is transferred; one that comes to stand
+    there meanwhile is kept, and the download gets a numbered name beside it.
+    """
     restart: bool = False
     """Forget what is kept and begin at byte zero."""
     max_redirects: int = 10
@@ -97,6 +99,8 @@ class Saved(Struct, frozen=True, kw_only=True):
     checkpoints: Mapping[int, Checkpoint]
     link: str = ""
     """Identity of the link whose answer ``representation`` describes; "" where a former version did not write it."""
+    equals: tuple[str, ...] = ()
+    """Identities of the links that a person has given for the same file: mirrors, and what ``relink`` was told."""
     received_before: int = 0
     """Bytes on the wire in former runs, for the books."""
 

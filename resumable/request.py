@@ -231,4 +231,5 @@ def relinked(row: DownloadRow, links: Links | None, url: str) -> tuple[DownloadR
     mirrors = [redact_url(mirror) for mirror in fresh.mirrors]
     same = [link_of(link) for link in (url, *fresh.mirrors)]
     stored = {**row.request, "url": redact_url(url), "mirrors": mirrors, "links": same, "has_secrets": secret}
-    return replace(row, request=stored), fresh
+    # Who gives a fresh link says that the file is the same.
+    return replace(row, request=stored, equals=(*row.equals, link_of(url))), fresh

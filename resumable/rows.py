@@ -58,6 +58,8 @@ class DownloadRow(Struct, frozen=True, kw_only=True):
     chunk_size: int | None
     link: str = ""
     """Identity of the link (``identity.link_of``) whose answer the representation describes; "" where unknown."""
+    equals: tuple[str, ...] = ()
+    """Identities of links that a person has given for the same file as that one."""
 
     @property
     def dest(self) -> Path | None:
@@ -68,8 +70,9 @@ class DownloadRow(Struct, frozen=True, kw_only=True):
         """Return the columns before the CRC."""
         representation = None
         if self.representation is not None:
-            link = {"link": self.link} if self.link else {}
-            representation = json.dumps({**self.representation.to_json(), **link}, sort_keys=True)
+            links = {"link": self.link, "equals": self.equals}
+            known = {name: value for name, value in links.items() if value}
+            representation = json.dumps({**self.representation.to_json(), **known}, sort_keys=True)
         request = json.dumps(self.request, sort_keys=True)
         return (
             self.download_id,
@@ -146,6 +149,7 @@ def _download(cells: Sequence[Any]) -> DownloadRow:
         representation=None if identity is None else Representation.from_json(identity),
         chunk_size=cells[6],
         link="" if identity is None else str(identity.get("link", "")),
+        equals=() if identity is None else tuple(map(str, identity.get("equals", ()))),
     )
 
 

@@ -20,10 +20,10 @@ from msgspec.structs import replace
 from resumable.events import EventName
 from resumable.identity import identities, link_of
 from resumable.ledger import Ledger
-from resumable.model import Checkpoint, DownloadRequest
+from resumable.model import Checkpoint, DownloadRequest, Saved
 from resumable.ports import CheckpointStore, Clock, Digester, FinishedFile, PartFile, Readable, Transport
 from resumable.source import Source
-from resumable.validators import Proof, Representation, elsewhere, proof
+from resumable.validators import Proof, Representation, elsewhere, has_validator, proof
 
 
 class Audited(Protocol):
@@ -118,6 +118,8 @@ class Session:
     pending_restart: str | None = None
     """Why the next attempt must forget what is kept."""
     restarted: str | None = None
+    kept_for_another: bool = False
+    """Whether what former runs left came from a link that nobody says is of the same file."""
     can_resume: bool | None = None
     changes_seen: int = 0
     doubtful: bool = False
@@ -152,6 +154,18 @@ class Session:
         places = [one.partition("?")[0] for one in links]
         place = link.partition("?")[0]
         return links.index(link) if link in links else places.index(place) if place in places else -1
+
+    def is_same_file(self, saved: Saved) -> bool:
+        """Whether what is kept may be gone on with: it came from one of these links or from one that a person has given
+        for the same file, a validator will tell, or a digest will.
+
+        Comparing bytes beside a gap does not do for two links: versions of a model have tensors in common.
+        """
+        if self.request.sha256 is not None or not saved.link:
+            return True
+        if not {saved.link, *saved.equals}.isdisjoint(source.link for source in self.sources):
+            return True
+        return self.bound_by(saved.link) >= 0 and has_validator(saved.representation)
 
     def relink(self, url: str, link: str) -> None:
         """Use another link, with this identity, for the first source; what is kept is proved against what it serves."""

@@ -22,6 +22,8 @@ class MemoryCheckpoints:
         self.representation: Representation | None = None
         self.chunk_size = 0
         self.link = ""
+        self.equals: tuple[str, ...] = ()
+        """What ``relink`` was told; see ``Saved.equals``."""
         self.claims: dict[int, Checkpoint] = {}
         self.finished: Finished | None = None
         self.name: Path | None = None
@@ -37,6 +39,7 @@ class MemoryCheckpoints:
             chunk_size=self.chunk_size,
             checkpoints=dict(self.claims),
             link=self.link,
+            equals=self.equals,
         )
 
     async def begin(

@@ -170,7 +170,8 @@ async def already_there(request: DownloadRequest, receipt: FileRow | None, trans
     """Return the file that makes a transfer needless, None where there is none. At most one conditional request is
     made.
 
-    Raises DestinationError where a folder or something else that is no file stands in the way.
+    Raises DestinationError where a folder or something else that is no file stands in the way; DigestMismatch where a
+    file does that is to be kept and is not the one promised.
     """
     if request.options.restart:
         return None
@@ -180,9 +181,7 @@ async def already_there(request: DownloadRequest, receipt: FileRow | None, trans
         return None
     size, mtime_ns = found
     if request.options.no_clobber and request.dest is not None:
-        return There(
-            path=dest, size=size, sha256=None, verified_by="exists", note="the file exists and is kept (no clobber)"
-        )
+        return await _kept(request, dest, size)
     intact = receipt is not None and (receipt.size, receipt.mtime_ns, receipt.path) == (size, mtime_ns, dest)
     if request.sha256 is not None:
         known = receipt.sha256 if receipt is not None and intact else None
@@ -203,6 +202,23 @@ async def already_there(request: DownloadRequest, receipt: FileRow | None, trans
         sha256=receipt.sha256,
         verified_by=receipt.verified_by,
         note="the file is there, unchanged",
+    )
+
+
+async def _kept(request: DownloadRequest, dest: Path, size: int) -> There:
+    """Return the file that is not to be replaced; raises DigestMismatch where it is not the one that was promised."""
+    wanted = request.sha256
+    actual = None if wanted is None else (await _verify(dest, None, wanted)).sha256
+    if wanted is not None and actual != wanted:
+        raise DigestMismatch(
+            expected=wanted, actual=actual or "", source="the caller", url=Source(request.url, {}).shown
+        )
+    return There(
+        path=dest,
+        size=size,
+        sha256=actual,
+        verified_by="exists" if actual is None else "digest",
+        note="the file exists and is kept (no clobber)",
     )
 
 

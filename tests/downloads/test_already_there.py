@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from resumable import DestinationError, EventName, Options, Result
+from resumable import DestinationError, DigestMismatch, EventName, Options, Result
 from resumable.ranges import Span
 from resumable.rows import FileRow, put_file
 from resumable.validators import ETag, Representation
 from resumable.verify import VerifyReport, verify_file
-from tests.managing import MIB, Rig, content, whole
+from tests.managing import MIB, Rig, content, received, whole
 from tests.origin import Behaviour, Origin, Validator
 
 CHUNK = 1000
@@ -115,6 +115,32 @@ async def test_a_file_without_the_digest_is_replaced(rig: Rig, origin: Origin) -
     rig.file().write_bytes(b"something else")
     assert (await fetched(rig, origin, sha256=content(1).sha256())).bytes_received == MIB
     assert whole(content(1)) == rig.file().read_bytes()
+
+
+@pytest.mark.parametrize("right", [True, False])
+async def test_a_file_that_is_kept_is_the_one_that_was_promised(right: bool, rig: Rig, origin: Origin) -> None:
+    """Not clobbering is no reason to hand out another file than the digest names; it stays where it is."""
+    rig.file().write_bytes(whole(content(1)) if right else b"another")
+    promised = {"sha256": content(1).sha256(), "options": Options(no_clobber=True)}
+    if right:
+        assert (await fetched(rig, origin, **promised)).verified_by == "digest"
+    else:
+        with pytest.raises(DigestMismatch):
+            await fetched(rig, origin, **promised)
+        assert rig.file().read_bytes() == b"another"
+    assert origin.requests == []
+
+
+async def test_a_file_that_comes_meanwhile_is_not_clobbered(rig: Rig, origin: Origin) -> None:
+    """The download has its bytes, under another name."""
+    origin.put("/f", content(2), Behaviour(rate=2 * MIB))
+    async with rig.manager() as manager:
+        handle = manager.start(origin.url("/f"), rig.file(), options=Options(no_clobber=True))
+        await received(handle, 1)
+        rig.file().write_bytes(b"another")
+        result = await handle
+    assert (result.path, rig.file().read_bytes()) == (rig.file("f.1.bin"), b"another")
+    assert whole(content(2)) == result.path.read_bytes()
 
 
 async def test_restart_and_no_clobber(rig: Rig, origin: Origin) -> None:
