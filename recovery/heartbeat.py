@@ -59,11 +59,16 @@ class Heartbeat:
             self._start(rested=False)
 
     def discard(self, run: Beating) -> None:
-        """Forget a run; the task ends with the last one."""
+        """Forget a run; task and timer end with the last one."""
         self._due.pop(run, None)
-        if not self._due and self._task is not None:
+        if self._due:
+            return
+        if self._task is not None:
             self._task.cancel()
             self._task = None
+        if self._timer is not None:
+            self._timer.cancel()  # the next run may come in another event loop, where this one would never ring
+            self._timer = None
 
     def _ring(self) -> None:
         self._timer = None

@@ -204,11 +204,21 @@ class SqliteCheckpoints:
         return await self._fenced(write, urgent=False)
 
     async def put(self, row: DownloadRow) -> None:
-        """Insert or replace what was asked for; chunk claims and representation of an existing row are kept."""
+        """Insert or replace what was asked for; what an existing row says of chunk claims and their origin is kept, and
+        added to by ``row.equals``.
+        """
 
         def write(conn: sqlite3.Connection) -> None:
             old = read_download(conn, row.download_id)
-            kept = row if old is None else replace(row, representation=old.representation, chunk_size=old.chunk_size)
+            kept = row
+            if old is not None:
+                kept = replace(
+                    row,
+                    representation=old.representation,
+                    chunk_size=old.chunk_size,
+                    link=old.link,
+                    equals=tuple(dict.fromkeys((*old.equals, *row.equals))),
+                )
             put_download(conn, kept)
 
         await self._database.write(write, urgent=False)

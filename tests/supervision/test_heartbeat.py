@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 import pytest
 
-from recovery.control import Control
+from recovery.control import Attempt, Control
 from recovery.events import HealthEvent
 from recovery.heartbeat import Heartbeat
 from recovery.logbook import Logbook, StoreEdge
-from recovery.records import Command
+from recovery.policy import RetryPolicy
+from recovery.records import Command, OperationSpec
+from recovery.supervisor import Supervisor
 from recovery.testing import FakeClock, MemoryJournal
 from tests.supervising import spec, turns
 
@@ -176,3 +178,32 @@ async def test_a_store_that_fails_for_a_while() -> None:
     assert len(run.renewed) == 4
     beats.heartbeat.discard(run)
     await turns(3)
+
+
+def test_a_lease_is_kept_in_a_second_event_loop_as_well() -> None:
+    """A program may call ``asyncio.run`` more than once with one supervisor; what ran first left nothing behind."""
+    journal = MemoryJournal()
+    supervisor = Supervisor(journal, owner="me", lease_ttl_s=1.5)
+
+    async def at_once(_: Attempt) -> float:
+        return 0.0
+
+    async def long(_: Attempt) -> float:
+        before = await lease("long")
+        async with asyncio.timeout(10):
+            while (now := await lease("long")) == before:
+                await asyncio.sleep(0.01)
+        return now - before
+
+    async def lease(name: str) -> float:
+        row = await journal.get(name)
+        assert row is not None
+        assert row.lease_until is not None
+        return row.lease_until
+
+    def run(name: str, attempt: Callable[[Attempt], Awaitable[float]]) -> float:
+        spec = OperationSpec(kind="test", key=name, operation_id=name, policy=RetryPolicy())
+        return asyncio.run(supervisor.run(spec, attempt))
+
+    run("quick", at_once)
+    assert run("long", long) > 0
