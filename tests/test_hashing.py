@@ -34,9 +34,8 @@ class Watched(MemoryPartFile):
     """A part file that tells what was read of it, and holds a reading while ``go`` is cleared."""
 
     def __init__(self, content: bytes) -> None:
-        folder = MemoryFolder()
-        super().__init__(folder, Path("/x.part"))
-        folder.files[self.path] = bytearray(content)
+        path = Path("/x.part")
+        super().__init__(MemoryFolder(files={path: bytearray(content)}), path)
         self.reads: list[tuple[int, int]] = []
         self.go = asyncio.Event()
         self.go.set()
