@@ -119,14 +119,6 @@ class _Neighbours:
                 self._at += 1
             view = view[taken:]
 
-    def digest(self) -> bytes:
-        return b"".join(digest.digest() for digest in self.digests)
-
-    def copy(self) -> _Neighbours:
-        twin = _Neighbours(self._left)
-        twin.digests, twin._at = [digest.copy() for digest in self.digests], self._at
-        return twin
-
 
 class _Judge:
     def __init__(self, part: Readable, grid: ChunkGrid, threads: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from resumable.disk_errors import blamed
 from resumable.hops import Hops
-from resumable.ports import Digester
+from resumable.ports import Sink
 from resumable.reading import hash_span
 
 __all__ = ["FinishedFile"]
@@ -43,7 +43,7 @@ class FinishedFile:
 
         return await hops.run(work, undo=_give_back)
 
-    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+    async def hash_span(self, offset: int, length: int, digest: Sink) -> int:
         """Feed up to ``length`` bytes from ``offset`` to ``digest``; return how many there were. Raises DeviceError."""
         return await hash_span(self._hop, self._fd, offset, length, digest)
 

@@ -26,7 +26,7 @@ from resumable.errors import DestinationError, DeviceError, DiskFull, LocalError
 from resumable.exclusive import open_exclusively, unlock
 from resumable.folder import Folder, same_file
 from resumable.hops import Hops
-from resumable.ports import Digester
+from resumable.ports import Digester, Sink
 from resumable.publication import move_over, move_to_free_name
 from resumable.ranges import Span
 from resumable.reading import hash_span
@@ -164,7 +164,7 @@ class DiskPartFile:
         if os.fstat(self._fd).st_size < end:
             self._cut = True
 
-    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+    async def hash_span(self, offset: int, length: int, digest: Sink) -> int:
         """Feed up to ``length`` bytes from the disk to ``digest``; return how many there were before the file's end.
 
         Raises DeviceError.

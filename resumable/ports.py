@@ -25,6 +25,7 @@ __all__ = [
     "PartFile",
     "Readable",
     "Response",
+    "Sink",
     "Transport",
 ]
 
@@ -101,7 +102,7 @@ class Transport(Protocol):
 class Readable(Protocol):
     """An open file whose bytes can be hashed."""
 
-    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+    async def hash_span(self, offset: int, length: int, digest: Sink) -> int:
         """Feed up to ``length`` bytes to ``digest`` off the event loop; return how many there were."""
 
 
@@ -112,7 +113,7 @@ class FinishedFile(Readable, Protocol):
         """Release the descriptor."""
 
 
-class PartFile(Protocol):
+class PartFile(Readable, Protocol):
     """The incomplete file beside the destination, open and locked. Offsets and lengths are bytes. Methods raise
     LocalError.
     """
@@ -124,9 +125,6 @@ class PartFile(Protocol):
 
         One thread hop. Bytes are hashed after the operating system took them, and short writes are continued.
         """
-
-    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
-        """Feed up to ``length`` bytes from the disk to ``digest`` off the event loop; return how many there were."""
 
     async def reserve(self, length: int) -> Sequence[Span]:
         """Make sure ``length`` bytes fit: preallocate, or raise DiskFull with the amounts. Return the spans of these
@@ -155,11 +153,15 @@ class PartFile(Protocol):
         """Release the lock and the descriptor; the file stays."""
 
 
-class Digester(Protocol):
-    """The part of a ``hashlib`` object that is used."""
+class Sink(Protocol):
+    """Whatever takes bytes one after the other."""
 
     def update(self, data: bytes | memoryview, /) -> None:
         """Feed bytes."""
+
+
+class Digester(Sink, Protocol):
+    """The part of a ``hashlib`` object that is used."""
 
     def digest(self) -> bytes:
         """Return the digest of what was fed so far."""

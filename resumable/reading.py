@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from resumable.ports import Digester
+from resumable.ports import Sink
 
 __all__ = ["hash_span"]
 
@@ -17,7 +17,7 @@ _SPAN_PER_HOP: Final = 16 << 20
 
 
 async def hash_span(
-    hop: Callable[[Callable[[], int]], Awaitable[int]], fd: int, offset: int, length: int, digest: Digester
+    hop: Callable[[Callable[[], int]], Awaitable[int]], fd: int, offset: int, length: int, digest: Sink
 ) -> int:
     """Feed up to ``length`` bytes from ``offset`` to ``digest``; return how many there were before the file's end.
 
@@ -33,7 +33,7 @@ async def hash_span(
     return done
 
 
-def _hash(fd: int, offset: int, length: int, digest: Digester) -> int:
+def _hash(fd: int, offset: int, length: int, digest: Sink) -> int:
     done = 0
     while done < length and (block := os.pread(fd, min(_READ_SIZE, length - done), offset + done)):
         digest.update(block)

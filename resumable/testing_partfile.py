@@ -14,7 +14,7 @@ from pathlib import Path
 from resumable.diskspace import disk_full
 from resumable.errors import DestinationError, LocalError, PartFileBusy
 from resumable.filename import numbered
-from resumable.ports import Digester
+from resumable.ports import Digester, Sink
 from resumable.ranges import Span
 
 __all__ = ["MemoryFinishedFile", "MemoryFolder", "MemoryPartFile"]
@@ -57,7 +57,7 @@ class MemoryFinishedFile:
         """Read ``content``."""
         self._content = content
 
-    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+    async def hash_span(self, offset: int, length: int, digest: Sink) -> int:
         """Hash what there is of the span; return how many bytes that were."""
         await asyncio.sleep(0)
         data = bytes(self._content[offset : offset + length])
@@ -102,7 +102,7 @@ class MemoryPartFile:
         digest.update(data)
         return digest.digest()
 
-    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+    async def hash_span(self, offset: int, length: int, digest: Sink) -> int:
         """Hash what there is of the span; return how many bytes that were."""
         await self._called("hash_span")
         data = bytes(self.content[offset : offset + length])

@@ -19,7 +19,7 @@ from resumable.audit import Audited, audit
 from resumable.errors import DeviceError
 from resumable.model import Checkpoint
 from resumable.partfile import DiskPartFile
-from resumable.ports import Digester, PartFile
+from resumable.ports import PartFile, Sink
 from resumable.testing import MemoryFolder, MemoryPartFile
 
 CHUNK = 100
@@ -166,7 +166,7 @@ class Slow(MemoryPartFile):
         self.most = 0
         self.gates = [asyncio.Event() for _ in range(10)]
 
-    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+    async def hash_span(self, offset: int, length: int, digest: Sink) -> int:
         """Wait for the gate of the chunk."""
         self.reading.add(offset // CHUNK)
         self.most = max(self.most, len(self.reading))

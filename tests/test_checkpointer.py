@@ -15,7 +15,7 @@ from resumable.events import EventName
 from resumable.ledger import Ledger
 from resumable.model import Checkpoint, Durability
 from resumable.plan import ChunkGrid, Extent
-from resumable.ports import Digester
+from resumable.ports import Digester, Sink
 from resumable.stream import ExtentStream
 from resumable.testing import Reply, ScriptedTransport
 from resumable.validators import ETag, Representation
@@ -208,7 +208,7 @@ async def test_a_chunk_fetched_again_while_the_audit_went_on_keeps_its_new_row()
     go = asyncio.Event()
     hash_span = desk.rig.open_part.hash_span
 
-    async def held(offset: int, length: int, digest: Digester) -> int:
+    async def held(offset: int, length: int, digest: Sink) -> int:
         if offset:
             await go.wait()
         return await hash_span(offset, length, digest)
@@ -232,7 +232,7 @@ async def test_an_audit_that_was_interrupted_goes_on_where_it_was() -> None:
     hash_span = desk.rig.open_part.hash_span
     read: list[int] = []
 
-    async def held(offset: int, length: int, digest: Digester) -> int:
+    async def held(offset: int, length: int, digest: Sink) -> int:
         read.append(offset // CHUNK)
         if offset == 2 * CHUNK and len(read) < 5:
             await asyncio.Event().wait()

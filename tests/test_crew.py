@@ -25,7 +25,7 @@ from resumable.errors import (
     WebPage,
 )
 from resumable.events import EventName
-from resumable.ports import Digester, Fetch, Response
+from resumable.ports import Fetch, Response, Sink
 from resumable.session import Mode
 from resumable.testing import MemoryPartFile, Reply, ScriptedTransport
 from tests.rig import CHUNK, CONTENT, OTHER, Rig, half_done
@@ -46,7 +46,7 @@ class HeldAudit:
     def _hold(self, part: MemoryPartFile) -> None:
         hash_span = part.hash_span
 
-        async def held(offset: int, length: int, digest: Digester) -> int:
+        async def held(offset: int, length: int, digest: Sink) -> int:
             self.waiting += 1
             await self.go.wait()
             return await hash_span(offset, length, digest)

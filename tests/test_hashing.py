@@ -15,7 +15,7 @@ from resumable import hashing
 from resumable.errors import DestinationError, DeviceError
 from resumable.hashing import FollowBehind, sha256_of
 from resumable.partfile import DiskPartFile
-from resumable.ports import Digester
+from resumable.ports import Sink
 from resumable.testing import MemoryFolder, MemoryPartFile
 
 STEP = 16
@@ -40,7 +40,7 @@ class Watched(MemoryPartFile):
         self.go = asyncio.Event()
         self.go.set()
 
-    async def hash_span(self, offset: int, length: int, digest: Digester) -> int:
+    async def hash_span(self, offset: int, length: int, digest: Sink) -> int:
         """Remember the span."""
         self.reads.append((offset, length))
         count = await super().hash_span(offset, length, digest)
