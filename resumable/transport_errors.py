@@ -97,7 +97,7 @@ def _no_connection_to(error: aiohttp.ClientConnectorError, host: str, *, url: st
     return _caused(ConnectFailed(message, url=url), error)
 
 
-_NO_TLS: Final = "what answers at this port does not speak TLS; is the link http:// and not https://?"
+_NO_TLS: Final = "what answers at this port does not speak TLS; a plain http link may be meant"
 _TLS_REASONS: Final = {"WRONG_VERSION_NUMBER": _NO_TLS, "HTTP_REQUEST": _NO_TLS}
 """OpenSSL's names for an answer in plain text."""
 

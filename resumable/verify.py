@@ -61,6 +61,8 @@ async def verify_file(path: Path, receipt: FileRow | None, *, sha256: str | None
     """
     wanted = None if sha256 is None else parse_sha256(sha256)
     if wanted is None and receipt is None:
+        if not await asyncio.to_thread(path.exists):
+            raise DestinationError(f"cannot read {path}: there is no such file")
         raise LookupError(f"nothing is known of {path}: give --sha256, or the state file of its download")
     return await _verify(path, receipt, wanted)
 

@@ -410,6 +410,8 @@ def test_verify_tells_right_from_wrong(tmp_path: Path) -> None:
     ran = Ran(["verify", "f", "--json"], manager, tmp_path)
     assert (ran.code, ran.records[0]["ok"], ran.records[0]["damaged"]) == (5, False, [[0, 4], [6, 8]])
     assert "6 B in 2 places are damaged" in ran.err
+    manager.report = SimpleNamespace(**report, ok=False, damaged=(Span(0, 4),))
+    assert "4 B in 1 place is damaged" in Ran(["verify", "f"], manager, tmp_path).err
 
 
 UNREADABLE = [

@@ -244,11 +244,14 @@ async def test_a_digest_of_the_callers_decides(tmp_path: Path) -> None:
 
 async def test_nothing_to_compare_with_and_nothing_to_read(tmp_path: Path) -> None:
     """Each is said in one sentence."""
-    path = tmp_path / "f"
+    path, other = tmp_path / "f", tmp_path / "other"
+    other.write_bytes(b"")
     with pytest.raises(LookupError, match="give --sha256"):
-        await verify_file(path, None, sha256=None)
+        await verify_file(other, None, sha256=None)
     with pytest.raises(ValueError, match="SHA-256"):
         await verify_file(path, None, sha256="12")
+    with pytest.raises(DestinationError, match="no such file"):
+        await verify_file(path, None, sha256=None)
     with pytest.raises(DestinationError, match="cannot read"):
         await verify_file(path, receipt(path), sha256=None)
 

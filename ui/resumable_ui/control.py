@@ -200,7 +200,8 @@ async def verify(manager: DownloadManager, arguments: Arguments, console: Consol
         if not arguments.quiet:
             console.notes.line(f"{name}: as promised by {report.source}, SHA-256 {report.sha256}")
         return DONE
-    where = f" {format_size(damaged)} in {len(report.damaged)} places are damaged." if report.damaged else ""
+    places = "1 place is" if len(report.damaged) == 1 else f"{len(report.damaged)} places are"
+    where = f" {format_size(damaged)} in {places} damaged." if report.damaged else ""
     console.notes.line(f"{name}: not as promised by {report.source}, SHA-256 is {report.sha256}.{where}")
     return DATA
 
