@@ -15,6 +15,7 @@ from resumable.lookahead import Lookahead
 from resumable.plan import FIRST_EXTENT, ChunkState, Extent
 from resumable.ports import Response
 from resumable.probe import RangeProbe, same_on_disk
+from resumable.ranges import Span
 from resumable.response import Accept, Changed, Ignored, NothingLeft, Reject, content_length
 from resumable.session import Adapters, Mode, Session
 from resumable.stream import ExtentStream, SequentialStream
@@ -23,6 +24,11 @@ __all__ = ["Adopt", "Fetcher", "Mates", "Spool", "Work"]
 
 OVERLAP: Final = 64 << 10
 """Bytes on each side of a gap that are asked for again when no validator vouches; they must be the recorded ones."""
+
+SAMPLES: Final = 8
+"""Chunks of what is kept of which a link is asked for the first bytes when only a person says that it is of the same
+file: versions of a model have tensors in common, so that the bytes beside a gap may well be the same.
+"""
 
 Adopt = Callable[[Accept, Response], Coroutine[Any, Any, None]]
 """Awaited with the first usable answer of a download: binds the session to it."""
@@ -132,6 +138,8 @@ class Fetcher:
     async def _extent(self, extent: Extent) -> None:
         answers, probe, ledger = self._work.answers, self._work.probe, self._session.bound_ledger
         if answers.must_prove:
+            if self._session.bound_index < 0 and self._session.expected_digest is None and not self._session.sampled:
+                await self._sample()
             around = ledger.kept_before(extent.cursor, OVERLAP), ledger.kept_after(extent.stop, OVERLAP)
             if self._session.expected_digest is None and ledger.plan.last_done() >= ledger.grid.index(extent.stop - 1):
                 ledger.hold()
@@ -175,6 +183,30 @@ class Fetcher:
                     raise answers.changed(decision)
                 case NothingLeft() | Reject():
                     raise ProtocolFault(Fault.UNSATISFIABLE, url=session.source.shown)
+
+    async def _sample(self) -> None:
+        """Compare bytes from all over what is kept with what the source has there; it has to have the same.
+
+        An answer with the whole file says nothing yet: it will be compared with everything that is kept.
+        """
+        session, answers = self._session, self._work.answers
+        grid = session.bound_ledger.grid
+        for index in session.bound_ledger.plan.spread(SAMPLES):
+            span = grid.span(index)
+            asked = answers.expected(span.start, min(span.start + OVERLAP, span.stop), ranged=True)
+            async with answers.to(asked) as (response, decision):
+                match decision:
+                    case Accept(skip=skip, span=Span() as found):
+                        ahead = Lookahead(response)
+                        await ahead.take(skip)
+                        await self._prove(await ahead.take(found.length), found.stop)
+                    case Ignored():
+                        return
+                    case Changed():
+                        raise answers.changed(decision)
+                    case Accept() | NothingLeft() | Reject():
+                        raise ProtocolFault(Fault.UNSATISFIABLE, url=session.source.shown)
+        session.sampled = True
 
     async def _prove_after(self, body: Response, accept: Accept, most: int) -> None:
         """Compare up to ``most`` bytes that follow the extent in this answer with what is kept there."""

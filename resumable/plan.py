@@ -156,6 +156,12 @@ class Plan:
         """Return the index of the last chunk that is done; -1 where none is."""
         return self._states.rfind(ChunkState.DONE)
 
+    def spread(self, most: int) -> list[int]:
+        """Return the indexes of at most ``most`` chunks that are done, from all over the file."""
+        done = [index for index, state in enumerate(self._states) if state == ChunkState.DONE]
+        count = min(most, len(done))
+        return [done[(2 * n + 1) * len(done) // (2 * count)] for n in range(count)]
+
     def missing_spans(self) -> Iterator[Span]:
         """Yield the spans of missing bytes, neighbours joined, prefixes left out."""
         for first, stop in self._runs(0):

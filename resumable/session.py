@@ -126,6 +126,8 @@ class Session:
     """Whether the validators contradict themselves or cease to come, so that only comparing bytes proves anything."""
     unconfirmed: int = 0
     """Answers in a row that no validator confirmed, though one is known."""
+    sampled: bool = False
+    """Whether a source that only a person says is of the same file was compared with bytes from all over the file."""
     compared: bool = False
     """Whether kept bytes were proved by comparing them with fetched ones."""
     tag_was_missing: bool = False
@@ -177,6 +179,7 @@ class Session:
 
     def leave_identity(self) -> None:
         """Ask a source whose validators say nothing of what is kept: size, overlap and digest have to prove it."""
+        self.sampled = False
         if self.representation is not None:
             self.representation = elsewhere(self.representation)
         if self.mode is Mode.PARALLEL and self.ledger is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -208,3 +210,15 @@ def test_whatever_breaks_every_byte_is_fetched_and_none_is_lost(chunks: int, scr
         active.append(taken)
     assert plan.complete
     assert all(written[i] == grid.span(i).length for i in range(grid.count))
+
+
+@pytest.mark.parametrize(
+    ("done", "most", "expected"),
+    [([], 3, []), ([4], 3, [4]), ([1, 5, 9], 3, [1, 5, 9]), (range(10), 2, [2, 7]), (range(10), 1, [5])],
+)
+def test_some_of_what_is_done_from_all_over_the_file(done: Sequence[int], most: int, expected: list[int]) -> None:
+    """No chunk twice, and as many as there are."""
+    plan = Plan(ChunkGrid(1000, 100))
+    for index in done:
+        plan.confirm(index)
+    assert plan.spread(most) == expected
