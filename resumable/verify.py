@@ -7,9 +7,9 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,6 +25,9 @@ from resumable.response import content_length
 from resumable.rows import FileRow
 from resumable.source import Source
 from resumable.validators import Representation, differs
+
+FileSize: TypeAlias = tuple[int, int]
+"""Bytes, and the time of the last change in ns."""
 
 _READ: Final = 1 << 20
 _PER_HOP: Final = 16 << 20
@@ -168,9 +171,24 @@ def _damaged(receipt: FileRow, chunks: list[bytes], size: int) -> tuple[Span, ..
     return tuple(spans)
 
 
-async def already_there(request: DownloadRequest, receipt: FileRow | None, transport: Transport) -> There | None:
+def peek(path: Path) -> FileSize | None:
+    """Return size and time of what seems to be a file; None where a closer look has to tell. Blocking."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+
+
+async def already_there(
+    request: DownloadRequest,
+    receipt: FileRow | None,
+    transport: Transport,
+    *,
+    peeked: Awaitable[FileSize | None] | None = None,
+) -> There | None:
     """Return the file that makes a transfer needless, None where there is none. At most one conditional request is
-    made.
+    made. ``peeked`` is a look at the destination that was begun before: it counts if it agrees with the receipt.
 
     Raises DestinationError where a folder or something else that is no file stands in the way; DigestMismatch where a
     file does that is to be kept and is not the one promised.
@@ -178,7 +196,9 @@ async def already_there(request: DownloadRequest, receipt: FileRow | None, trans
     if request.options.restart:
         return None
     dest = request.dest or (receipt.path if receipt is not None and receipt.path.parent == request.directory else None)
-    found = None if dest is None else await asyncio.to_thread(_stat, dest)
+    found = None if peeked is None or receipt is None or receipt.path != dest else await peeked
+    if dest is not None and (found is None or receipt is None or found != (receipt.size, receipt.mtime_ns)):
+        found = await asyncio.to_thread(_stat, dest)
     if dest is None or found is None:
         return None
     size, mtime_ns = found
@@ -224,7 +244,7 @@ async def _kept(request: DownloadRequest, dest: Path, size: int) -> There:
     )
 
 
-def _stat(path: Path) -> tuple[int, int] | None:
+def _stat(path: Path) -> FileSize | None:
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -121,7 +121,7 @@ class Scope:
         self._views: dict[str, DownloadView] = {}
         self._new_bytes: dict[str, int] = {}
         self._urged: set[str] = set()
-        self._stopping = asyncio.Event()
+        self._stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._freed = asyncio.Event()
         run.on_shutdown = self.hand_back
 
@@ -129,7 +129,8 @@ class Scope:
 
     def hand_back(self) -> None:
         """Checkpoint and give the slot back as soon as the body waits for nothing but downloads."""
-        self._stopping.set()
+        if not self._stopping.done():
+            self._stopping.set_result(None)
         self._review()
 
     def on_event(self, event: DownloadEvent) -> None:
@@ -210,9 +211,11 @@ class Scope:
                 except DownloadDeferred as deferred:
                     entry.next_at = deferred.next_at
                 except DownloadElsewhere as elsewhere:
-                    entry.next_at = await self._elsewhere(elsewhere.download_id, attempt, attach=attach)
+                    if attach:
+                        raise Attached(elsewhere.download_id) from None
+                    entry.next_at = await self._elsewhere(elsewhere.download_id, attempt)
                 except DownloadPaused:
-                    if not self._stopping.is_set():
+                    if not self._stopping.done():
                         await self._paused_by_a_person()
                     entry.next_at = self._clock.time()
                 await self._wait(entry)
@@ -223,7 +226,7 @@ class Scope:
         raise AssertionError  # itertools.count() does not end
 
     async def _transfer(self, start: Callable[[], Awaitable[DownloadHandle]], *, attach: bool) -> Result:
-        if self._stopping.is_set():
+        if self._stopping.done():
             raise DownloadPaused("the worker is shutting down")
         handle = await start()
         name = handle.download_id
@@ -250,25 +253,23 @@ class Scope:
             return await handle
 
         waiting = asyncio.ensure_future(wait())
-        stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {waiting, self._stopping}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 return waiting.result()
             raise DownloadPaused("the worker is shutting down")
         finally:
-            for task in (waiting, stopping):
-                task.cancel()
-            await asyncio.wait({waiting, stopping})
+            if not waiting.done():
+                waiting.cancel()
+                await asyncio.wait({waiting})
 
-    async def _elsewhere(self, download_id: str, attempt: int, *, attach: bool) -> float:
+    async def _elsewhere(self, download_id: str, attempt: int) -> float:
         """Return when to look again at a download that somebody else runs."""
         row = await self._journal.get(download_id)
         now = self._clock.time()
         if row is None or not row.leased(now) or (row.owner is not None and surely_dead(row.owner)):
             return now + 0.2  # it has just ended
-        if attach:
-            raise Attached(download_id)
         return now + _FOLLOW_S[min(attempt, len(_FOLLOW_S) - 1)]
 
     async def _paused_by_a_person(self) -> NoReturn:
@@ -300,7 +301,7 @@ class Scope:
         waits = [at for at in times if at is not None]
         if not waits or len(waits) < len(times) or self.run.gives_way is not None or self.run.reason is not None:
             return
-        if self._stopping.is_set():
+        if self._stopping.done():
             self._freed.set()
             self.run.stop(StopReason.SHUTDOWN)
             return
