@@ -87,8 +87,10 @@ class Engine:
                     session.source.unfit = True
                 else:
                     first = first or error
-                if not await self._turn_to_next(error):
-                    raise (first or error) from (None if first in {None, error} else error)
+                newest = error
+            if not await self._turn_to_next(newest):
+                # From nothing: that would take its own cause away, by which a failure is judged.
+                raise first or newest
         assert first is not None, "every source but the bound one was unfit"
         raise first
 

@@ -20,8 +20,9 @@ from resumable import (
     StatusError,
     WebPage,
 )
-from tests.managing import MIB, QUICK, SLOW, Rig, content, in_state, only, received
+from tests.managing import MIB, QUICK, SLOW, Rig, content, in_state, only, received, until
 from tests.origin import Behaviour, Origin
+from tests.servers import authority
 
 
 async def test_a_wrong_digest_leaves_nothing_to_continue(rig: Rig, origin: Origin) -> None:
@@ -154,3 +155,31 @@ async def test_tries_used_up(rig: Rig, origin: Origin) -> None:
             (4, "failed"),
         ]
         assert "refused" in (made[0].error or "")
+
+
+async def test_the_transports_reason_survives_the_engine(rig: Rig) -> None:
+    """A failure is judged by its cause: a certificate that nobody signed is no bad connection, and not tried again."""
+    ca = authority(rig.folder.parent / "elsewhere")
+    with Origin(tls=ca.context("127.0.0.1")) as secure:
+        secure.put("/f", content(1))
+        async with rig.manager() as manager:
+            handle = manager.start(secure.url("/f"), rig.file())
+            with pytest.raises(ConnectFailed) as caught:
+                await handle
+            view = handle.view
+    assert caught.value.__cause__ is not None
+    assert view.error is not None
+    assert (view.error.code, view.attempts, view.state) == ("tls-not-trusted", 1, State.FAILED)
+
+
+@pytest.mark.parametrize("mirrors", [(), ("http://other-host.invalid/f",)], ids=["one link", "and a mirror"])
+async def test_a_name_that_nobody_has_is_said_to_be_that(mirrors: tuple[str, ...], rig: Rig) -> None:
+    """Also of the first link, where a mirror was tried after it (RFC 6761: .invalid never resolves)."""
+    async with rig.manager() as manager:
+        handle = manager.start("http://no-such-host.invalid/f", rig.file(), mirrors=mirrors)
+        await until(lambda: handle.view.error is not None, "it says what is wrong")
+        error = handle.view.error
+        await handle.cancel()
+    assert error is not None
+    assert error.category in {"dns", "offline"}
+    assert "no-such-host.invalid" in error.detail
