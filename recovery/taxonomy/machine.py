@@ -164,8 +164,7 @@ GATE = Verdict(
     category=Category.GATE,
     action=Action.AFTER,
     code="host-resting",
-    message="This server has had trouble a moment ago, also for others, so it is left alone for a while and then tried"
-    " again gently.",
+    message="This server has had trouble a moment ago, so it is left alone for a while and then tried again gently.",
     user_actions=GOES_ON,
 )
 UNKNOWN = Verdict(
