@@ -37,7 +37,7 @@ from recovery.lifecycle import CRASH_LOOP, Fenced
 from recovery.loopthread import CallerSide
 from recovery.policy import RetryPolicy
 from recovery.records import Operation, OperationSpec
-from recovery.states import TERMINAL, State
+from recovery.states import ACTIVE, TERMINAL, State
 from recovery.supervisor import Supervisor
 from recovery.verdict import Action, Verdict
 
@@ -201,10 +201,9 @@ class TaskRunner:
             kind=KIND,
             key=key,
             title=call.name,
-            # Its own in every process, and begun anew by its first message alone: a copy may have been looked at before
-            # the first one ended, and come to its turn after that.
+            # Its own in every process, and begun anew by its first message alone.
             operation_id=_operation_id(call.task_id, key),
-            again=None if call.first else -1 if former is None else former.generation,
+            again=None if call.first else _again(former),
             policy=call.policy or NO_RETRIES,
             args={"task": call.name, "id": call.task_id},
         )
@@ -321,6 +320,13 @@ _UNFINISHED = frozenset({How.DEFERRED, How.QUEUED, How.PAUSED})
 def _operation_id(task_id: str, key: str) -> str:
     digest = hashlib.sha256(f"{task_id} {key}".encode()).digest()  # a message may stand for several operations
     return base64.b32encode(digest)[:16].decode().lower()
+
+
+def _again(former: Operation | None) -> int:
+    """Return the generation in which a copy of the message may begin the operation anew: the one in which it had
+    stopped when we looked. One that ran then may have ended since, with its result on the way.
+    """
+    return -1 if former is None or former.state in ACTIVE else former.generation
 
 
 def _number(message: Mapping[str, Any]) -> int:
