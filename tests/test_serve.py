@@ -212,6 +212,18 @@ async def test_a_wait_in_another_process_is_ended_by_retry(tmp_path: Path, origi
         await page.close()
 
 
+async def test_a_full_disk_is_waited_for(tmp_path: Path, origin: Origin) -> None:
+    """The command ends with 6 there; a server goes on when there is room, and its page says what to do."""
+    origin.put("/huge.bin", Content(10**15, seed=32))
+    with command(tmp_path) as (_, url):
+        page = await watching(url)
+        name = (await page.call("add_download", {"url": origin.url("/huge.bin")}))["download_id"]
+        await page.until(lambda: page.sees(name)["state"] == "parked")
+        assert page.sees(name)["error"]["code"] == "disk-full"
+        assert page.sees(name)["actions"][:2] == ["free_space", "choose_folder"]
+        await page.close()
+
+
 async def test_a_dead_process_is_seen_and_its_download_taken_over(tmp_path: Path, origin: Origin) -> None:
     """kill -9: the page says that nobody answers; Resume continues at the last checkpoint."""
     with command(tmp_path) as (_, url):

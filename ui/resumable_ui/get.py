@@ -45,7 +45,8 @@ def options_of(arguments: Arguments) -> Options:
     return Options(
         connections=arguments.connections,
         stall_timeout_s=arguments.stall_timeout,
-        wait_for_space=arguments.wait,
+        # Nobody looks at a server's exit code: it waits, and the page says for what (docs/decisions/0015).
+        wait_for_space=arguments.wait or arguments.command == "serve",
         restart=arguments.restart,
         no_clobber=arguments.no_clobber,
     )
