@@ -167,6 +167,12 @@ class Logbook:
         self._released = False
         self.touched = False
         """Whether the journal may know of the operation through us."""
+        self._entered = False
+
+    def take_up(self, operation: Operation) -> None:
+        """Go by this row, with which somebody has written the intent down already."""
+        self.operation = operation
+        self.touched = self._entered = True
 
     async def queue(self) -> None:
         """Write the intent down without taking the lease.
@@ -174,7 +180,7 @@ class Logbook:
         Raises:
             TypeError, ValueError: the journal cannot store what the spec says; a mistake of the caller.
         """
-        if self._journal is not None:
+        if self._journal is not None and not self._entered:
             self.touched = True
             call = self._journal.begin(self.spec, now=self.operation.created_at)
             begun_row = await self._edge.ask(call, mistakes=_MISTAKES)

@@ -18,6 +18,7 @@ from recovery.verdict import Category, Condition, UserAction
 __all__ = [
     "damaged_operations",
     "drop_commands",
+    "lease_of",
     "load_json",
     "operations",
     "put_attempt",
@@ -75,6 +76,14 @@ def read_operation(
         return known[0]
     # A damaged index page can lead to another row than the one that was asked for.
     return _operation(row) if row is not None and intact(row) and row[0] == operation_id else None
+
+
+def lease_of(conn: sqlite3.Connection, operation_id: str) -> tuple[str | None, int | None]:
+    """Return who has, or had, the lease, and its generation; None and None where there is no intact row. For those who
+    ask of many: it makes no record of the row.
+    """
+    row = conn.execute(_READ_OPERATION, (operation_id,)).fetchone()
+    return (row[17], row[19]) if row is not None and intact(row) and row[0] == operation_id else (None, None)
 
 
 def operations(conn: sqlite3.Connection, where: str, parameters: Sequence[Cell] = ()) -> Iterator[Operation]:

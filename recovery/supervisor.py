@@ -38,7 +38,7 @@ from recovery.means import Means
 from recovery.observers import observed, tell
 from recovery.owner import new_owner
 from recovery.policy import DeadlineExceeded
-from recovery.records import OperationSpec
+from recovery.records import Operation, OperationSpec
 from recovery.redaction import describe
 from recovery.run import Run
 from recovery.slots import Slots
@@ -156,6 +156,7 @@ class Supervisor:
         priority: int = 0,
         on_give_up: Callable[[BaseException], Awaitable[bool]] | None = None,
         classifier: Classifier | None = None,
+        entered: Operation | None = None,
     ) -> T:
         """Call ``attempt`` until it returns, and return what it returned.
 
@@ -164,7 +165,7 @@ class Supervisor:
         some go, the highest ``priority`` comes first. ``on_give_up`` is awaited with the last exception before the
         operation is recorded as failed: the place to undo, and to return False; True says that there is another way,
         which is tried at once with a fresh budget. ``classifier`` judges this run's failures in place of the
-        supervisor's.
+        supervisor's. ``entered`` is the operation's row where the caller has just written down its intent.
 
         An asyncio cancellation stops the attempt, records ``paused``, frees the lease and goes on its way, within a
         second.
@@ -188,6 +189,8 @@ class Supervisor:
         spec = spec if policy is spec.policy else replace(spec, policy=policy)
         now = self._clock.time()
         book = Logbook(self._journal, self._edge, spec, owner=self.owner, ttl_s=self._lease_ttl_s, now=now)
+        if entered is not None:
+            book.take_up(entered)
         admission = Admission(self._slots, self._gates, self._edge, host=host, priority=priority)
         run = Run(
             self._means,

@@ -169,14 +169,10 @@ class Catalog:
 
     # -- what needs no run ---------------------------------------------------------------------------------------------
 
-    def beginning(self, spec: OperationSpec) -> Callable[[sqlite3.Connection], None]:
+    def beginning(self, spec: OperationSpec) -> Callable[[sqlite3.Connection], Operation]:
         """Return what enters an operation that nobody knows as queued, for somebody's transaction."""
         fresh, now = new_id(), self._clock.time()
-
-        def begin(conn: sqlite3.Connection) -> None:
-            self._journal.begin_in(conn, spec, fresh, now)
-
-        return begin
+        return lambda conn: self._journal.begin_in(conn, spec, fresh, now)
 
     async def found(self, spec: OperationSpec, owner: str, size: int) -> int | None:
         """Record as complete what needs no transfer, ``size`` in bytes; return its generation.

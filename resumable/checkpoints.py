@@ -148,7 +148,8 @@ class SqliteCheckpoints:
             )
             conn.execute("DELETE FROM download_chunks WHERE download_id = ?", (download_id,))
 
-        await self._fenced(write, urgent=True)
+        # Nobody is told before the operation is recorded as complete, and what brings that to the disk brings this.
+        await self._fenced(write, urgent=False)
 
     # -- rows for the manager ------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ It makes no second try for anything that failed without progress; what is left o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -38,6 +39,8 @@ __all__ = ["Crew"]
 
 PROGRESS_QUANTUM: Final = 1 << 20
 """A broken connection that brought this much (or a whole chunk) is simply replaced; less counts as a failure."""
+_LOOK_S: Final = 1.0
+"""How often a crew looks, while nothing happens, whether there is work for more connections."""
 _SUSPICIOUS: Final = frozenset(
     {
         Fault.NO_CONTENT_RANGE,
@@ -114,7 +117,9 @@ class Crew:
             self._in_background(self._books.audit(self.woken), "audit")
 
     def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._background.add(asyncio.create_task(work, name=name))
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._background.add(task)
 
     def _streams(self) -> list[ExtentStream]:
         return [fetcher.stream for fetcher in self._fetchers.values() if fetcher.stream is not None]
@@ -129,12 +134,10 @@ class Crew:
 
     async def _wait(self) -> None:
         self._wake.clear()
-        waker = asyncio.create_task(self._wake.wait())
-        waited: set[asyncio.Task[Any]] = {waker, *self._fetchers, *self._background}
-        try:
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
-        finally:
-            waker.cancel()
+        if not any(task.done() for task in (*self._fetchers, *self._background)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._wake.wait()
         for task in [task for task in self._background if task.done()]:
             self._background.discard(task)
             task.result()
@@ -174,7 +177,12 @@ class Crew:
 
     def _start(self, extent: Extent | None) -> None:
         fetcher = Fetcher(self._work, extent)
-        self._fetchers[asyncio.create_task(fetcher.fetch())] = fetcher
+        task = asyncio.create_task(fetcher.fetch())
+        task.add_done_callback(self._ended)
+        self._fetchers[task] = fetcher
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._wake.set()
 
     # -- what became of a connection -----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from resumable.settling import until_done
+from resumable.settling import ended, until_done
 
 __all__ = ["Hops", "io_executor", "shutdown_io_executor"]
 
@@ -101,7 +101,7 @@ class Hops:
         self._flying.add(waiter)
         waiter.add_done_callback(self._flying.discard)
         try:
-            await asyncio.wait((waiter,))
+            await ended(waiter)
         except asyncio.CancelledError:
             if not future.cancel():
                 await until_done(waiter)
@@ -125,8 +125,8 @@ class Hops:
         except RuntimeError:
             last()  # the executor is gone, and nobody else would ever do it
         else:
-            ended = asyncio.wrap_future(future)
-            held_back = await until_done(ended) or held_back
-            ended.result()
+            last_one = asyncio.wrap_future(future)
+            held_back = await until_done(last_one) or held_back
+            last_one.result()
         if held_back is not None:
             raise held_back

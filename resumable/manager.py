@@ -364,7 +364,8 @@ class DownloadManager:
             handle.operation_event(event)
 
     def _told(self, standing: Standing, event: DownloadEvent | None) -> None:
-        urgent = event is None or event.event not in LOSSY
+        # That it waits in line, the operation's row says as well.
+        urgent = standing.view.state is not State.QUEUED and (event is None or event.event not in LOSSY)
         # While it is only asked whether a finished file is still the right one, every process shows what is true.
         self._views.put(standing, urgent=urgent and not standing.known_complete)
         if event is None or self._on_event is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -215,7 +216,11 @@ class Roster:
             if known is not None and known.request == stored:
                 return
         owner = self._shared.supervisor.owner
-        begin = self._shared.catalog.beginning(run.spec())
+        beginning = self._shared.catalog.beginning(run.spec())
+
+        def begin(conn: sqlite3.Connection) -> None:
+            run.entered = beginning(conn)
+
         secret = bool(stored["has_secrets"])
         then = None if secret else self._dropping(run.download_id)
         if not await store.enter(row, owner=owner, generation=generation, begin=begin, then=then):

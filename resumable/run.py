@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from recovery.clock import Clock
 from recovery.events import OperationEvent
-from recovery.journal import JsonValue, OperationSpec
+from recovery.journal import JsonValue, Operation, OperationSpec
 from recovery.policy import RetryPolicy
 from recovery.states import State
 from recovery.supervisor import (
@@ -49,14 +49,14 @@ from resumable.hashing import FollowBehind
 from resumable.identity import link_of
 from resumable.joining import follow
 from resumable.merging import Known
-from resumable.model import Checkpoint, DownloadRequest, Result
+from resumable.model import DownloadRequest, Result
 from resumable.naming import open_new
 from resumable.partfile import DiskPartFile
-from resumable.ports import Readable, Transport
+from resumable.ports import Transport
 from resumable.redact import redact_url
 from resumable.request import require_same_file
 from resumable.rows import DownloadRow
-from resumable.session import Adapters, Audited, Session
+from resumable.session import Adapters, Session
 from resumable.source import Source
 from resumable.standing import Standing
 from resumable.throttle import RateLimit, combined
@@ -114,6 +114,8 @@ class Run:
         """The result, as soon as the file and its receipt are there."""
         self.remembered = False
         """Whether the store has what was asked for."""
+        self.entered: Operation | None = None
+        """The operation's row, where this run has entered it and has not run it yet."""
         self.may_keep_links = True
         """Whether there may be secret links of it beside the store, by this run or a former one."""
         self.claimed_bytes: int | None = None
@@ -209,8 +211,14 @@ class Run:
         while True:
             forgiven = ""
             try:
+                entered, self.entered = self.entered, None
                 published = await shared.supervisor.run(
-                    self.spec(), self._attempt, control=self.control, host=self._host(), priority=self.priority
+                    self.spec(),
+                    self._attempt,
+                    control=self.control,
+                    host=self._host(),
+                    priority=self.priority,
+                    entered=entered,
                 )
             except LeaseHeld as held:
                 self._in_line()  # who follows waits for no slot
@@ -370,7 +378,7 @@ class Run:
             clock=shared.clock,
             open_part=DiskPartFile.open,
             open_finished=FinishedFile.open,
-            audit=_audit,
+            audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
             follow=FollowBehind,
             open_new=lambda suggested: open_new(self.request.directory, suggested),
             throttle=combined(own, shared.rate_limit),
@@ -382,12 +390,6 @@ class Run:
         """From now on the attempt is waited for, however long the disk takes: it cannot be stopped half way."""
         if self._trial is not None:
             self._trial.in_thread = True
-
-
-def _audit(
-    part: Readable, claims: Mapping[int, Checkpoint], chunk_size: int, complete_length: int
-) -> AsyncIterator[Audited]:
-    return audit(part, claims, chunk_size=chunk_size, complete_length=complete_length)
 
 
 def _nothing() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from recovery.rowcrc import intact, sealed
-from recovery.rows import read_operation
+from recovery.rows import lease_of
 from resumable.events import DownloadView
 
 __all__ = ["ViewRow", "newest_seq", "put_views", "read_view", "views", "written_ids", "written_since"]
@@ -40,12 +40,10 @@ def put_views(conn: sqlite3.Connection, views: Iterable[tuple[DownloadView, int]
     # Of the clock as well as of the newest row: a number whose row was forgotten must not be given out again.
     seq = max(newest_seq(conn) + 1, int(now * 1000))
     for view, generation in views:
-        operation = read_operation(conn, view.download_id)
-        if operation is None or operation.owner not in {None, view.owner}:
+        owner, current = lease_of(conn, view.download_id)
+        if current is None or owner not in {None, view.owner} or generation not in {0, current}:
             continue
-        if generation not in {0, operation.generation}:
-            continue
-        cells = (view.download_id, seq, operation.generation, float(now), _encode(view.to_wire()))
+        cells = (view.download_id, seq, current, float(now), _encode(view.to_wire()))
         conn.execute(_PUT, sealed(cells))
         seq += 1
 
