@@ -29,13 +29,19 @@ class Slots:
         """Whether a slot can be had without waiting."""
         return self._free > 0
 
-    async def acquire(self, priority: int = 0) -> None:
-        """Take a slot, waiting for it if need be; higher ``priority`` comes first. ``release`` gives it back."""
+    def line_up(self, priority: int = 0) -> asyncio.Future[None]:
+        """Return a future that is done once a slot is taken; whoever loses interest cancels it before, or releases."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._free:
             self._free -= 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (-priority, next(self._order), turn))
+            turn.set_result(None)
+        else:
+            heapq.heappush(self._waiting, (-priority, next(self._order), turn))
+        return turn
+
+    async def acquire(self, priority: int = 0) -> None:
+        """Take a slot, waiting for it if need be; higher ``priority`` comes first. ``release`` gives it back."""
+        turn = self.line_up(priority)
         try:
             await turn
         except asyncio.CancelledError:

@@ -50,8 +50,9 @@ class Binding:
         if session.loaded:
             return None
         saved = None
+        looked, session.looked = session.looked, None
         if not session.request.options.restart:
-            saved = await self._adapters.store.load(session.download_id)
+            saved = looked[0] if looked is not None else await self._adapters.store.load(session.download_id)
         if saved is not None and not session.is_same_file(saved):
             session.kept_for_another, saved = bool(saved.checkpoints), None
         published = None if saved is None else await recognised(session, self._adapters, saved)

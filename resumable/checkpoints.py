@@ -51,25 +51,7 @@ class SqliteCheckpoints:
 
     async def load(self, download_id: str) -> Saved | None:
         """Return what former runs left; rows that fail their CRC are treated as absent."""
-
-        def read(conn: sqlite3.Connection) -> Saved | None:
-            row = read_download(conn, download_id)
-            if row is None or row.representation is None or row.chunk_size is None:
-                return None
-            claims: dict[int, Checkpoint] = {}
-            query = "SELECT download_id, idx, length, digest, crc FROM download_chunks WHERE download_id = ?"
-            for cells in conn.execute(query, (download_id,)):
-                if intact(cells):
-                    claims[cells[1]] = Checkpoint(cells[1], cells[2], cells[3])
-            return Saved(
-                representation=row.representation,
-                chunk_size=row.chunk_size,
-                checkpoints=claims,
-                link=row.link,
-                equals=row.equals,
-            )
-
-        return await self._database.read(read)
+        return (await self.look(download_id))[1]
 
     async def begin(
         self, download_id: str, generation: int, representation: Representation, chunk_size: int, link: str = ""
@@ -204,6 +186,15 @@ class SqliteCheckpoints:
 
         return await self._fenced(write, urgent=False)
 
+    async def look(self, download_id: str) -> tuple[DownloadRow | None, Saved | None]:
+        """Return what was asked for and what former runs left, as of one moment."""
+
+        def read(conn: sqlite3.Connection) -> tuple[DownloadRow | None, Saved | None]:
+            row = read_download(conn, download_id)
+            return row, None if row is None else _saved(conn, row)
+
+        return await self._database.read(read)
+
     async def put(self, row: DownloadRow) -> None:
         """Insert or replace what was asked for; what an existing row says of chunk claims and their origin is kept, and
         added to by ``row.equals``.
@@ -245,6 +236,23 @@ class SqliteCheckpoints:
             return await self._database.write(write, urgent=urgent)
         except Fenced as error:
             raise LeaseLost("another process has taken this download over") from error
+
+
+def _saved(conn: sqlite3.Connection, row: DownloadRow) -> Saved | None:
+    if row.representation is None or row.chunk_size is None:
+        return None
+    claims: dict[int, Checkpoint] = {}
+    query = "SELECT download_id, idx, length, digest, crc FROM download_chunks WHERE download_id = ?"
+    for cells in conn.execute(query, (row.download_id,)):
+        if intact(cells):
+            claims[cells[1]] = Checkpoint(cells[1], cells[2], cells[3])
+    return Saved(
+        representation=row.representation,
+        chunk_size=row.chunk_size,
+        checkpoints=claims,
+        link=row.link,
+        equals=row.equals,
+    )
 
 
 def _same_links(old: DownloadRow, new: DownloadRow) -> bool:

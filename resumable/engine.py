@@ -55,6 +55,11 @@ class Engine:
         """Release the part file; everything stays on disk."""
         await self.session.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether there is nothing to release."""
+        return self.session.part is None and self.session.whole is None
+
     async def _beyond_doubt(self, progress: Callable[[int], None]) -> Published:
         """Begin again, in this attempt and once, where the origin's validators have come to contradict each other.
 

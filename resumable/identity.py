@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -23,6 +24,7 @@ _SIGNED_BY_AZURE: Final = frozenset(
 """A shared access signature; only with ``sig`` beside ``se`` or ``sv`` are such short names known to be one."""
 
 
+@lru_cache(maxsize=64)  # of one download it is asked half a dozen times, within a moment
 def link_of(url: str) -> str:
     """Return what identifies a link without its secrets: two links signed at different times are the same one.
 

@@ -48,7 +48,12 @@ def redact_url(url: str) -> str:
 
 def has_secret(url: str) -> bool:
     """Whether ``redact_url`` hides something, so that its result cannot be fetched in place of ``url``."""
-    return redact_url(url) != url.partition("#")[0]
+    return hides(redact_url(url), url)
+
+
+def hides(shown: str, url: str) -> bool:
+    """Whether ``shown``, the URL as ``redact_url`` has returned it, lacks something of it."""
+    return shown != url.partition("#")[0]
 
 
 def redact_text(text: str) -> str:

@@ -19,7 +19,7 @@ from resumable.errors import DestinationError
 from resumable.identity import identities, link_of, share_link
 from resumable.linkstore import Links
 from resumable.model import DownloadRequest, Durability, Options
-from resumable.redact import has_secret, redact_url
+from resumable.redact import has_secret, hides, redact_url
 from resumable.rows import DownloadRow, is_text
 
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
@@ -167,10 +167,12 @@ def id_of(key: str) -> str:
 
 def stored_request(request: DownloadRequest, *, priority: int = 0) -> dict[str, Any]:
     """Return what the database keeps: JSON-safe and without secrets."""
-    secrets = any(has_secret(link) for link in (request.url, *request.mirrors)) or bool(request.headers)
+    links = (request.url, *request.mirrors)
+    shown = [redact_url(link) for link in links]
+    secrets = any(hides(one, link) for one, link in zip(shown, links, strict=True)) or bool(request.headers)
     return {
-        "url": redact_url(request.url),
-        "mirrors": [redact_url(mirror) for mirror in request.mirrors],
+        "url": shown[0],
+        "mirrors": shown[1:],
         "links": list(identities(request)),
         "sha256": request.sha256,
         "project": request.project,

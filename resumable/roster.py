@@ -129,7 +129,7 @@ class Roster:
 
     async def _execute(self, run: Run) -> Result:
         peeked = self._peek(run.request)
-        turn = asyncio.ensure_future(self._looking.acquire(run.priority))  # its place in the line
+        turn = self._looking.line_up(run.priority)
         with ExitStack() as looking:
             looking.callback(self._step_back, turn)
             known = await self._shared.catalog.known(run.download_id, self._shared.supervisor.owner)
@@ -212,8 +212,9 @@ class Roster:
             link="" if former is None else former.link,
         )
         if generation is not None:
-            known = await store.get(run.download_id)
+            known, saved = await store.look(run.download_id)
             if known is not None and known.request == stored:
+                run.session.looked = (saved,)  # under its lease, so nobody changes it before it is loaded
                 return
         owner = self._shared.supervisor.owner
         beginning = self._shared.catalog.beginning(run.spec())

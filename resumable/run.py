@@ -197,6 +197,8 @@ class Run:
             return
         # A handle may be kept for long; the books of its chunks, up to a megabyte, need not be.
         self.session.ledger, self.session.claims = None, {}
+        if engine.closed:
+            return
         closing = asyncio.ensure_future(engine.close())
         try:
             await asyncio.shield(closing)

@@ -112,6 +112,8 @@ class Session:
     adopted: set[int] = field(default_factory=set)
     """Chunks found in a part file without checkpoints: only the whole digest can vouch for them."""
     whole: WholeDigest | None = None
+    looked: tuple[Saved | None] | None = None
+    """What the store had under this lease, where that is known already."""
     loaded: bool = False
     begun: bool = False
     """Whether the store has bound this download to its representation."""

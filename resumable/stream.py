@@ -178,18 +178,19 @@ class ExtentStream:
 
     async def _drain(self) -> None:
         """Write what has come; bounded by one hop that runs and one more."""
-        drain = asyncio.ensure_future(self._flush_all())
         # Whatever cancels us waits for the write all the same: zero bytes are fetched twice after a graceful stop, and
         # the thread must have let go of the buffer before another connection gets it.
-        held_back = await until_done(drain)
-        if held_back is not None:
-            drain.exception()  # seen: the cancellation is what the caller must hear of
-            raise held_back
-        drain.result()
-
-    async def _flush_all(self) -> None:
-        await self._flush()
-        await self._flush()
+        held_back: asyncio.CancelledError | None = None
+        try:
+            for _ in range(2):
+                if self._hop is not None:
+                    held_back = await until_done(self._hop) or held_back
+                self._reap()
+                if self._filled > self._written:
+                    self._start()
+        finally:
+            if held_back is not None:
+                raise held_back  # the cancellation is what the caller must hear of
 
 
 def _succeeded(hop: asyncio.Task[None]) -> bool:
