@@ -123,7 +123,7 @@ class Run:
         self.former: DownloadRow | None = None
         """What the store had of it when it was looked at last."""
         self._again = -1
-        self._in_line: Callable[[], None] = _nothing
+        self._in_line: Callable[[], None] = lambda: None
         self._remember: Remember = _forget
         self._filename = filename
         self.session = self._new_session()
@@ -392,10 +392,6 @@ class Run:
         """From now on the attempt is waited for, however long the disk takes: it cannot be stopped half way."""
         if self._trial is not None:
             self._trial.in_thread = True
-
-
-def _nothing() -> None:
-    """Stand in until somebody wants to know."""
 
 
 async def _forget(_run: Run, _generation: int | None) -> None:

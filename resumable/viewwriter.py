@@ -1,8 +1,9 @@
 """Writes the views of a process's downloads into the database, so that every other process sees what it sees.
 
-One task for all downloads: changes of state go out within a fiftieth of a second, numbers about four times a second, in
-one write each time, which shares its commit with the checkpoints that come at the same pace. A view that changes again
-while it waits is written once: a small file is queued, begun, verified and complete before anybody could have looked.
+One task for all downloads: changes of state go out at once (of many downloads within a fiftieth of a second), numbers
+about four times a second, in one write each time, which shares its commit with the checkpoints that come at the same
+pace. A view that changes again while it waits is written once: a small file is begun, verified and complete before
+anybody could have looked.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ __all__ = ["ViewWriter"]
 
 _EVERY_S: Final = 0.25
 _GATHER_S: Final = 0.02
-"""How long a change of state waits for others to share its write."""
+"""How long changes of state wait for others to share their write, where there are more of them than ``_FEW``."""
+_FEW: Final = 3
 _MOST_ROWS: Final = 100
 """Most views whose numbers are written in one go: of a thousand downloads each is written every few seconds."""
 
@@ -81,7 +83,8 @@ class ViewWriter:
             self._news.clear()
             if not self._urgent:
                 await self._pause()
-            await asyncio.sleep(_GATHER_S)  # of real time: nothing depends on when it is over
+            if len(self._urgent) > _FEW:
+                await asyncio.sleep(_GATHER_S)  # of real time: nothing depends on when it is over
             async with self._writing:
                 await self._write()
 
