@@ -5,6 +5,7 @@ its part file.
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +19,15 @@ _MOST_RACES: Final = 20
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 
 
-async def open_new(directory: Path, suggested: str) -> DiskPartFile:
+async def open_new(directory: Path, suggested: str, promised: Container[Path] = ()) -> DiskPartFile:
     """Open the part file of ``suggested``, or of a numbered form of it that nobody has, in one thread hop. What another
-    one opens in the moment in which it is made is left to it.
+    one opens in the moment in which it is made is left to it, and so is a path that is ``promised`` to somebody.
 
     Raises as ``DiskPartFile.open``.
     """
 
     def choose() -> Path:
-        return directory / f"{_reserve_name(directory, suggested)}.part"
+        return directory / f"{_reserve_name(directory, suggested, promised)}.part"
 
     for _ in range(_MOST_RACES):
         try:
@@ -36,7 +37,7 @@ async def open_new(directory: Path, suggested: str) -> DiskPartFile:
     raise busy
 
 
-def _reserve_name(directory: Path, suggested: str) -> str:
+def _reserve_name(directory: Path, suggested: str, promised: Container[Path]) -> str:
     """Return ``suggested`` or a numbered form of it that no file has, finished or not, and make its part file: to look
     and then to open would give two downloads one name. Blocking.
 
@@ -44,7 +45,7 @@ def _reserve_name(directory: Path, suggested: str) -> str:
     """
     name, n = suggested, 0
     while True:
-        if not os.path.lexists(directory / name):
+        if directory / name not in promised and not os.path.lexists(directory / name):
             try:
                 os.close(os.open(directory / f"{name}.part", _NEW, 0o600))
             except FileExistsError:

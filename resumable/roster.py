@@ -121,6 +121,8 @@ class Roster:
         try:
             return await self._execute(run)
         finally:
+            if run.request.dest is not None:
+                self._shared.promised.discard(run.request.dest)
             if run.standing.view.state in _NOTHING_LEFT and run.may_keep_links:
                 former = run.former
                 none_kept = run.standing.known_complete and former is not None and not former.request.get("has_secrets")

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from recovery.clock import Clock
@@ -81,6 +81,8 @@ class Shared(Struct, frozen=True, kw_only=True):
     policy: RetryPolicy
     rate_limit: RateLimit | None
     follow: bool = True
+    promised: set[Path] = field(default_factory=set)
+    """Where files will stand that callers have named: nobody takes these names from his origin meanwhile."""
 
 
 class Run:
@@ -111,6 +113,8 @@ class Run:
         self._trial: Attempt | None = None
         self._attempts = 0
         self.done: Result | None = None
+        if request.dest is not None:
+            shared.promised.add(request.dest)
         """The result, as soon as the file and its receipt are there."""
         self.remembered = False
         """Whether the store has what was asked for."""
@@ -382,7 +386,7 @@ class Run:
             open_finished=FinishedFile.open,
             audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
             follow=FollowBehind,
-            open_new=lambda suggested: open_new(self.request.directory, suggested),
+            open_new=lambda suggested: open_new(self.request.directory, suggested, shared.promised),
             throttle=combined(own, shared.rate_limit),
             notify=lambda name, message: self.standing.engine_event(name, message, self.session),
             publishing=self._publishing,

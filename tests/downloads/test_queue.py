@@ -208,6 +208,21 @@ async def test_a_name_comes_from_the_server_when_nobody_gives_one(rig: Rig, orig
     assert (again.path, again.bytes_received) == (result.path, 0)
 
 
+async def test_a_name_that_somebody_waits_for_is_not_taken(rig: Rig, origin: Origin) -> None:
+    """What an origin calls its file must not be overwritten by a later one of the queue, to which that name was given:
+    both would be told of success, and one file would be gone.
+    """
+    origin.put("/f", content(1), Behaviour(headers={"content-disposition": 'attachment; filename="model.bin"'}))
+    origin.put("/g", content(1, seed=2))
+    async with rig.manager(max_concurrent=1) as manager:
+        named_by_origin = manager.start(origin.url("/f"), directory=rig.folder)
+        named_by_caller = manager.start(origin.url("/g"), rig.file("model.bin"))
+        first, second = await asyncio.gather(named_by_origin, named_by_caller)
+        assert (first.path, second.path) == (rig.file("model.1.bin"), rig.file("model.bin"))
+        third = await manager.start(origin.url("/f"), directory=rig.folder)
+    assert (third.path, first.sha256 == second.sha256) == (first.path, False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
