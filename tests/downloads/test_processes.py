@@ -531,8 +531,11 @@ async def test_verify_and_prune(rig: Rig, origin: Origin) -> None:
     async with rig.manager() as manager:
         await manager.start(origin.url("/f"), rig.file())
         assert (await manager.verify(rig.file())).ok
+        rig.file("other").write_bytes(b"of somebody")
         with pytest.raises(LookupError, match="nothing is known"):
             await manager.verify(rig.file("other"))
+        with pytest.raises(DestinationError, match="no such file"):
+            await manager.verify(rig.file("missing"))
         assert len(await manager.history(only(await manager.downloads()).download_id)) == 1
         assert await manager.prune(older_than_s=3600) == 0
         assert await manager.prune(older_than_s=-1) == 1
