@@ -40,7 +40,7 @@ from resumable.ports import Transport
 from resumable.request import checked_request, request_of
 from resumable.roster import Roster
 from resumable.rows import COMPANIONS, DOWNLOADS
-from resumable.run import Shared
+from resumable.shared import Shared
 from resumable.standing import Standing
 from resumable.statefile import default_state_path
 from resumable.tail import Tail

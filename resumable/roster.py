@@ -21,7 +21,8 @@ from resumable.merging import Known
 from resumable.model import DownloadRequest, Result
 from resumable.request import id_of, key_of, links_of, relinked, require_same_file, stored_request
 from resumable.rows import DownloadRow
-from resumable.run import Run, Shared
+from resumable.run import Run
+from resumable.shared import Shared
 from resumable.standing import Standing
 from resumable.stopping import unless_stopped
 from resumable.verify import FileSize, There, already_there, peek

@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import TypeAlias
 
-from msgspec import Struct, field
 from msgspec.structs import replace
 
-from recovery.clock import Clock
 from recovery.events import OperationEvent
 from recovery.journal import JsonValue, Operation, OperationSpec
-from recovery.policy import RetryPolicy
 from recovery.states import State
 from recovery.supervisor import (
     Attempt,
@@ -26,11 +22,7 @@ from recovery.supervisor import (
     OperationCancelled,
     OperationDeferred,
     OperationPaused,
-    Supervisor,
 )
-from resumable.audit import audit
-from resumable.catalog import Catalog
-from resumable.checkpoints import SqliteCheckpoints
 from resumable.engine import Engine, Published
 from resumable.errors import (
     CrashLoop,
@@ -45,45 +37,25 @@ from resumable.errors import (
     OutOfTime,
 )
 from resumable.events import EventName
-from resumable.finished import FinishedFile
-from resumable.hashing import FollowBehind
 from resumable.identity import link_of
 from resumable.joining import follow
 from resumable.merging import Known
 from resumable.model import DownloadRequest, Result
-from resumable.naming import open_new
-from resumable.partfile import DiskPartFile
-from resumable.ports import Transport
 from resumable.redact import redact_url
 from resumable.request import require_same_file
 from resumable.rows import DownloadRow
-from resumable.session import Adapters, Session
+from resumable.session import Session
+from resumable.shared import Shared
 from resumable.source import Source
 from resumable.standing import Standing
-from resumable.throttle import RateLimit, combined
 from resumable.verdicts import PART_FILE_BUSY, disk_full_now
 from resumable.verify import There, as_promised
 
-__all__ = ["Run", "Shared"]
+__all__ = ["Run"]
 
 
 Remember: TypeAlias = "Callable[[Run, int | None], Awaitable[None]]"
 """Writes down what was asked for, under the lease of a generation or, with None, unless another process runs it."""
-
-
-class Shared(Struct, frozen=True, kw_only=True):
-    """What all downloads of one manager use."""
-
-    clock: Clock
-    transport: Transport
-    store: SqliteCheckpoints
-    catalog: Catalog
-    supervisor: Supervisor
-    policy: RetryPolicy
-    rate_limit: RateLimit | None
-    follow: bool = True
-    promised: set[Path] = field(default_factory=set)
-    """Where files will stand that callers have named: nobody takes these names from his origin meanwhile."""
 
 
 class Run:
@@ -296,7 +268,12 @@ class Run:
             standing.view, attempts=attempt.number, attempt=max(standing.view.attempt, attempt.number)
         )
         if self._engine is None:
-            self._engine = Engine(session, self._adapters())
+            adapters = self._shared.adapters(
+                self.request,
+                notify=lambda name, message: self.standing.engine_event(name, message, self.session),
+                publishing=self._publishing,
+            )
+            self._engine = Engine(session, adapters)
         standing.tell(EventName.STARTED)
         try:
             published = await self._engine.attempt(
@@ -372,26 +349,6 @@ class Run:
         """Take the supervisor's news."""
         self._in_line()
         self.standing.operation_event(event, self.session, max_no_progress=self._shared.policy.max_no_progress)
-
-    # -- adapters ------------------------------------------------------------------------------------------------------
-
-    def _adapters(self) -> Adapters:
-        shared = self._shared
-        limit = self.request.options.limit_rate
-        own = None if limit is None else RateLimit(limit, shared.clock)
-        return Adapters(
-            transport=shared.transport,
-            store=shared.store,
-            clock=shared.clock,
-            open_part=DiskPartFile.open,
-            open_finished=FinishedFile.open,
-            audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
-            follow=FollowBehind,
-            open_new=lambda suggested: open_new(self.request.directory, suggested, shared.promised),
-            throttle=combined(own, shared.rate_limit),
-            notify=lambda name, message: self.standing.engine_event(name, message, self.session),
-            publishing=self._publishing,
-        )
 
     def _publishing(self) -> None:
         """From now on the attempt is waited for, however long the disk takes: it cannot be stopped half way."""
