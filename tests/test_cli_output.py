@@ -545,3 +545,20 @@ def test_lines_that_a_narrower_terminal_has_wrapped_are_found_again(pipe: tuple[
     writer.draw([("y", 1)])
     assert os.read(pipe[0], 65536) == b"\r\x1b[2A\x1b[Jy"
     writer.close(5.0)
+
+
+def test_a_bar_that_had_no_time_to_appear_is_not_left_behind(pipe: tuple[int, int]) -> None:
+    """The command ended while the terminal was busy: the last thing on it must not be a bar of what is done."""
+    writer = LineWriter(pipe[1])
+    writer.line("x" * 200_000)  # more than a pipe holds: the thread is stuck in it from here on
+    while writer._queue:
+        threading.Event().wait(0.001)
+    writer.draw([("50 %", 4)])
+    assert not writer.close(0.05)
+    received: list[str] = []
+    reader = threading.Thread(target=lambda: received.append(read_all(pipe[0])))
+    reader.start()
+    assert writer.close(5.0)
+    os.close(pipe[1])
+    reader.join(5.0)
+    assert received[0] == "x" * 200_000 + "\n"

@@ -81,8 +81,8 @@ class LineWriter:
     def close(self, timeout_s: float | None = None) -> bool:
         """Write what is queued, waiting at most ``timeout_s``, and no more after it; return whether all was written."""
         with self._change:
-            if not self._closing and self._drawn:
-                self._drawing = ()
+            if not self._closing and (self._drawn or self._drawing):
+                self._drawing = ()  # also in place of what was to be drawn and has not been yet
             self._closing = True
             self._change.notify()
         if self._thread is not None:

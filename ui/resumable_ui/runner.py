@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -94,7 +94,9 @@ class Runner:
             loop.call_soon_threadsafe(self.stop, number)
 
         def hand_over_error(error: OSError) -> None:
-            loop.call_soon_threadsafe(self._unwritable, error)
+            # Once the loop has ended nobody is left to be stopped, and how the command ends tells of the error.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._unwritable, error)
 
         self._console.results.on_error = hand_over_error
         with StopSignals(hand_over):
