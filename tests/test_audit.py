@@ -160,8 +160,8 @@ class Slow(MemoryPartFile):
 
     def __init__(self) -> None:
         folder = MemoryFolder()
+        folder.files[Path("/x.part")] = bytearray(CONTENT)
         super().__init__(folder, Path("/x.part"))
-        folder.files[self.path] = bytearray(CONTENT)
         self.reading: set[int] = set()
         self.most = 0
         self.gates = [asyncio.Event() for _ in range(10)]
