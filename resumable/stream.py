@@ -183,7 +183,7 @@ class ExtentStream:
         held_back: asyncio.CancelledError | None = None
         try:
             for _ in range(2):
-                if self._hop is not None:
+                while self._hop is not None and not self._hop.done():  # the tick may begin another meanwhile
                     held_back = await until_done(self._hop) or held_back
                 self._reap()
                 if self._filled > self._written:

@@ -168,6 +168,40 @@ async def test_a_reader_cancelled_twice_still_finishes_its_write(bench: Bench, p
     assert pool.leased == 0
 
 
+async def test_a_write_that_the_tick_begins_at_the_end_is_waited_for_too(pool: Buffers) -> None:
+    """The buffer belongs to the next connection once the reader has ended: no thread may still be writing from it."""
+    bench = Bench(script=[Reply(hold_after=900, until=asyncio.Event())], block=500)
+    await bench.open()
+    gates = [asyncio.Event(), asyncio.Event()]
+    waiting = iter(gates)
+    write = bench.part.write
+
+    async def slow(offset: int, blocks: Sequence[bytes | memoryview], digest: Digester) -> bytes:
+        await next(waiting).wait()
+        return await write(offset, blocks, digest)
+
+    bench.part.write = slow  # type: ignore[method-assign]
+    streamed = bench.stream(bench.take())
+    reading = asyncio.create_task(bench.consume(streamed))
+    while bench.received < 500:
+        await asyncio.sleep(0)
+    first = streamed.nudge()
+    assert first is not None
+    first.add_done_callback(lambda _: streamed.nudge())
+    while bench.received < 900:
+        await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.sleep(0)
+    gates[0].set()
+    await asyncio.sleep(0.01)
+    assert not reading.done()
+    gates[1].set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert bench.part.content == CONTENT[:900]
+    assert pool.leased == 0
+
+
 async def test_a_tick_writes_what_a_slow_peer_has_sent(bench: Bench) -> None:
     """However little it is; a tick with nothing new writes nothing."""
     bench.transport.script.append(Reply(hold_after=777, until=asyncio.Event()))
