@@ -219,6 +219,7 @@ class Roster:
             if known is not None and known.request == stored:
                 run.session.looked = (saved,)  # under its lease, so nobody changes it before it is loaded
                 return
+            run.session.looked = None
         owner = self._shared.supervisor.owner
         beginning = self._shared.catalog.beginning(run.spec())
 

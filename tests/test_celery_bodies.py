@@ -84,13 +84,14 @@ def test_every_body_in_every_pool(pool: str, running_broker: Broker, tmp_path: P
             body: running.send(body, *arguments(body, origin.url(f"/{body}"), tmp_path / body)) for body in BODIES
         }
         for body in BODIES:
-            origin.wait_for(partial(refused, origin, body))
+            # Longer than all their waits together: after the first refusal the others may be let through one by one.
+            origin.wait_for(partial(refused, origin, body), 60.0)
         others = [running.send("empty") for _ in range(2 * POOLS[pool])]
         assert all(isinstance(one.get(timeout=10), int) for one in others)
         waiting = [body for body in BODIES if len(origin.seen(f"/{body}")) == 2]
         assert waiting, "every wait was over before the other tasks had run"
         for body, content in contents.items():
-            found = results[body].get(timeout=30)
+            found = results[body].get(timeout=60)
             assert (body, SIZE) == (body, BODIES[body](found))
             assert (body, content.sha256()) == (body, hashlib.sha256((tmp_path / body).read_bytes()).hexdigest())
             assert origin.body_bytes_sent(f"/{body}") <= SIZE + (1 << 20), body
