@@ -441,6 +441,26 @@ def read_all(descriptor: int) -> str:
     return b"".join(blocks).decode("utf-8", "surrogateescape")
 
 
+def stuck_writer(descriptor: int) -> LineWriter:
+    """Return a writer whose thread is stuck in a line that is longer than a pipe holds."""
+    writer = LineWriter(descriptor)
+    writer.line("x" * 200_000)
+    while writer._queue:
+        threading.Event().wait(0.001)
+    return writer
+
+
+def received_at_the_end(writer: LineWriter, pipe: tuple[int, int]) -> str:
+    """Read while the writer is closed, and return all that came."""
+    received: list[str] = []
+    reader = threading.Thread(target=lambda: received.append(read_all(pipe[0])))
+    reader.start()
+    assert writer.close(5.0)
+    os.close(pipe[1])
+    reader.join(5.0)
+    return received[0]
+
+
 def test_lines_come_out_in_order(pipe: tuple[int, int]) -> None:
     """Also those queued while nobody looked, and names that are no UTF-8."""
     writer = LineWriter(pipe[1])
@@ -454,10 +474,7 @@ def test_lines_come_out_in_order(pipe: tuple[int, int]) -> None:
 
 def test_a_sleeping_reader_costs_progress_but_no_news(pipe: tuple[int, int]) -> None:
     """Of a thousand progress lines that wait only the newest is kept; what is not replaceable stays, in order."""
-    writer = LineWriter(pipe[1])
-    writer.line("x" * 200_000)  # more than a pipe holds: the thread is stuck in it from here on
-    while writer._queue:
-        threading.Event().wait(0.001)
+    writer = stuck_writer(pipe[1])
     for n in range(1000):
         writer.line(f"progress {n}", key="d1", replaceable=True)
     writer.line("waiting", key="d1")
@@ -465,13 +482,8 @@ def test_a_sleeping_reader_costs_progress_but_no_news(pipe: tuple[int, int]) -> 
         writer.line(f"more {n}", key="d1", replaceable=True)
     writer.line("other", key="d2", replaceable=True)
     assert not writer.close(0.05)
-    received: list[str] = []
-    reader = threading.Thread(target=lambda: received.append(read_all(pipe[0])))
-    reader.start()
-    assert writer.close(5.0)
-    os.close(pipe[1])
-    reader.join(5.0)
-    assert received[0].split("\n")[1:] == ["progress 999", "waiting", "more 999", "other", ""]
+    received = received_at_the_end(writer, pipe)
+    assert received.split("\n")[1:] == ["progress 999", "waiting", "more 999", "other", ""]
 
 
 def test_a_closed_reader_is_told_once_and_stops_the_writer(pipe: tuple[int, int]) -> None:
@@ -506,13 +518,8 @@ def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(pipe: tuple[int, i
     os.set_blocking(pipe[1], False)
     writer = LineWriter(pipe[1])
     writer.line("y" * 300_000)
-    received: list[str] = []
-    reader = threading.Thread(target=lambda: received.append(read_all(pipe[0])))
-    reader.start()
-    assert writer.close(5.0)
-    os.close(pipe[1])
-    reader.join(5.0)
-    assert len(received[0]) == 300_001
+    received = received_at_the_end(writer, pipe)
+    assert len(received) == 300_001
 
 
 def test_drawn_lines_are_overwritten_and_stay_last(pipe: tuple[int, int]) -> None:
@@ -549,16 +556,8 @@ def test_lines_that_a_narrower_terminal_has_wrapped_are_found_again(pipe: tuple[
 
 def test_a_bar_that_had_no_time_to_appear_is_not_left_behind(pipe: tuple[int, int]) -> None:
     """The command ended while the terminal was busy: the last thing on it must not be a bar of what is done."""
-    writer = LineWriter(pipe[1])
-    writer.line("x" * 200_000)  # more than a pipe holds: the thread is stuck in it from here on
-    while writer._queue:
-        threading.Event().wait(0.001)
+    writer = stuck_writer(pipe[1])
     writer.draw([("50 %", 4)])
     assert not writer.close(0.05)
-    received: list[str] = []
-    reader = threading.Thread(target=lambda: received.append(read_all(pipe[0])))
-    reader.start()
-    assert writer.close(5.0)
-    os.close(pipe[1])
-    reader.join(5.0)
-    assert received[0] == "x" * 200_000 + "\n"
+    received = received_at_the_end(writer, pipe)
+    assert received == "x" * 200_000 + "\n"

@@ -119,34 +119,35 @@ async def test_changes_of_state_are_all_sent_and_at_once(hub: Served) -> None:
     assert [one["state"] for one in progress_of(page.of("progress_batch"), "d1")] == [state.value for state in states]
 
 
-async def test_what_is_forgotten_is_removed(hub: Served) -> None:
-    """Pruned by another process: the row disappears from the page."""
+async def finished(hub: Served) -> tuple[Watcher, str]:
+    """Return a page that shows a complete download, and its id."""
     with Origin() as origin:
         origin.put("/f.bin", b"x" * 10)
         page = await hub.watcher("all")
         handle = hub.manager.start(origin.url("/f.bin"), directory=hub.folder)
         await handle
         await page.until(lambda: page.sees(handle.download_id)["state"] == "complete")
+    return page, handle.download_id
+
+
+async def test_what_is_forgotten_is_removed(hub: Served) -> None:
+    """Pruned by another process: the row disappears from the page."""
+    page, download_id = await finished(hub)
     from resumable.manager import DownloadManager
 
     async with DownloadManager(state=hub.folder / "state.db") as elsewhere:
         assert await elsewhere.prune(older_than_s=0) == 1
-    await page.until(lambda: handle.download_id not in page.downloads)
+    await page.until(lambda: download_id not in page.downloads)
     assert [one["reason"] for one in page.of("download_removed")] == ["pruned"]
 
 
 async def test_a_state_file_that_is_begun_anew_is_said_to_have_lost_its_downloads(hub: Served) -> None:
     """Nobody pruned them; the page shows what is in the new file."""
-    with Origin() as origin:
-        origin.put("/f.bin", b"x" * 10)
-        page = await hub.watcher("all")
-        handle = hub.manager.start(origin.url("/f.bin"), directory=hub.folder)
-        await handle
-        await page.until(lambda: page.sees(handle.download_id)["state"] == "complete")
-        await asyncio.sleep(0.3)
-        await hub.manager._database.write(Damage())
-        await page.until(lambda: handle.download_id not in page.downloads)
-        assert [one["reason"] for one in page.of("download_removed")] == ["lost"]
+    page, download_id = await finished(hub)
+    await asyncio.sleep(0.3)
+    await hub.manager._database.write(Damage())
+    await page.until(lambda: download_id not in page.downloads)
+    assert [one["reason"] for one in page.of("download_removed")] == ["lost"]
 
 
 # -- recovery ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -168,77 +169,70 @@ async def test_a_redis_that_dies_and_comes_back_is_used_again(tmp_path: Path) ->
         await asyncio.to_thread(server.stop)
 
 
-async def test_a_relay_sends_the_newest_ten_times_a_second(redis: ValkeyServer) -> None:
-    """A thousand events are no thousand packets; changes of state go at once."""
+@asynccontextmanager
+async def subscribed(redis: ValkeyServer) -> AsyncIterator[Any]:
+    """Give a subscription to what relays say."""
     import redis.asyncio as client_library
 
-    connection: Any = client_library.Redis.from_url(url_of(redis))
-    pubsub = connection.pubsub(ignore_subscribe_messages=True)
-    await pubsub.subscribe("resumable")
-    await pubsub.get_message(timeout=1)
-    relay = RedisRelay(url_of(redis))
-    view = DownloadView(download_id="d1", state=State.RUNNING)
-    for n in range(1000):
-        relay(event(replace(view, rev=n, bytes_done=n)))
-        if n % 100 == 0:
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.3)
-    relay(event(replace(view, rev=5000, state=State.PAUSED), EventName.PAUSED))
-    heard: list[bytes] = []
-    while not heard or b"paused" not in heard[-1]:
-        message = await pubsub.get_message(timeout=2)
-        assert message is not None
-        heard.append(message["data"])
-    assert len(heard) <= 8
-    assert b'"bytes_done": 999' in heard[-2] or b'"bytes_done":999' in heard[-2]
-    await relay.close()
-    await pubsub.aclose()
-    await connection.aclose()
+    async with (
+        client_library.Redis.from_url(url_of(redis)) as connection,
+        connection.pubsub(ignore_subscribe_messages=True) as pubsub,
+    ):
+        await pubsub.subscribe("resumable")
+        await pubsub.get_message(timeout=1)
+        yield pubsub
+
+
+async def test_a_relay_sends_the_newest_ten_times_a_second(redis: ValkeyServer) -> None:
+    """A thousand events are no thousand packets; changes of state go at once."""
+    async with subscribed(redis) as pubsub:
+        relay = RedisRelay(url_of(redis))
+        view = DownloadView(download_id="d1", state=State.RUNNING)
+        for n in range(1000):
+            relay(event(replace(view, rev=n, bytes_done=n)))
+            if n % 100 == 0:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        relay(event(replace(view, rev=5000, state=State.PAUSED), EventName.PAUSED))
+        heard: list[bytes] = []
+        while not heard or b"paused" not in heard[-1]:
+            message = await pubsub.get_message(timeout=2)
+            assert message is not None
+            heard.append(message["data"])
+        assert len(heard) <= 8
+        assert b'"bytes_done": 999' in heard[-2] or b'"bytes_done":999' in heard[-2]
+        await relay.close()
 
 
 async def test_progress_of_many_goes_in_one_message_and_states_do_not_wait_for_it(redis: ValkeyServer) -> None:
     """Two hundred downloads that move at one moment are two messages; a state is in the next one, whatever waits."""
-    import redis.asyncio as client_library
-
-    connection: Any = client_library.Redis.from_url(url_of(redis))
-    pubsub = connection.pubsub(ignore_subscribe_messages=True)
-    await pubsub.subscribe("resumable")
-    await pubsub.get_message(timeout=1)
-    relay = RedisRelay(url_of(redis))
-    for number in range(200):
-        relay(event(DownloadView(download_id=f"d{number}", state=State.RUNNING, rev=1)))
-    messages: list[list[Any]] = []
-    while sum(map(len, messages)) < 200:
-        messages.append(json.loads((await pubsub.get_message(timeout=3))["data"])["data"])
-    assert [len(views) for views in messages] == [100, 100]
-    relay(event(DownloadView(download_id="d0", state=State.RUNNING, rev=2)))
-    relay(event(DownloadView(download_id="d1", state=State.PAUSED, rev=2), EventName.PAUSED))
-    first = json.loads((await pubsub.get_message(timeout=3))["data"])["data"]
-    assert ("d1", "paused") in [(view["download_id"], view["state"]) for view in first]
-    await relay.close()
-    await pubsub.aclose()
-    await connection.aclose()
+    async with subscribed(redis) as pubsub:
+        relay = RedisRelay(url_of(redis))
+        for number in range(200):
+            relay(event(DownloadView(download_id=f"d{number}", state=State.RUNNING, rev=1)))
+        messages: list[list[Any]] = []
+        while sum(map(len, messages)) < 200:
+            messages.append(json.loads((await pubsub.get_message(timeout=3))["data"])["data"])
+        assert [len(views) for views in messages] == [100, 100]
+        relay(event(DownloadView(download_id="d0", state=State.RUNNING, rev=2)))
+        relay(event(DownloadView(download_id="d1", state=State.PAUSED, rev=2), EventName.PAUSED))
+        first = json.loads((await pubsub.get_message(timeout=3))["data"])["data"]
+        assert ("d1", "paused") in [(view["download_id"], view["state"]) for view in first]
+        await relay.close()
 
 
 async def test_news_that_come_while_others_are_sent_are_sent_too(redis: ValkeyServer) -> None:
     """Of many downloads at once: the newest of each arrives, and the relay goes on."""
-    import redis.asyncio as client_library
-
-    connection: Any = client_library.Redis.from_url(url_of(redis))
-    pubsub = connection.pubsub(ignore_subscribe_messages=True)
-    await pubsub.subscribe("resumable")
-    await pubsub.get_message(timeout=1)
-    relay = RedisRelay(url_of(redis))
-    for n in range(1, 201):
-        for name in range(20):
-            relay(event(DownloadView(download_id=f"d{name}", state=State.RUNNING, rev=n, bytes_done=n)))
-        await asyncio.sleep(0.002)
-    newest: dict[str, int] = {}
-    while len(newest) < 20 or min(newest.values()) < 200:
-        message = await pubsub.get_message(timeout=3)
-        assert message is not None, newest
-        for view in json.loads(message["data"])["data"]:
-            newest[view["download_id"]] = view["bytes_done"]
-    await relay.close()
-    await pubsub.aclose()
-    await connection.aclose()
+    async with subscribed(redis) as pubsub:
+        relay = RedisRelay(url_of(redis))
+        for n in range(1, 201):
+            for name in range(20):
+                relay(event(DownloadView(download_id=f"d{name}", state=State.RUNNING, rev=n, bytes_done=n)))
+            await asyncio.sleep(0.002)
+        newest: dict[str, int] = {}
+        while len(newest) < 20 or min(newest.values()) < 200:
+            message = await pubsub.get_message(timeout=3)
+            assert message is not None, newest
+            for view in json.loads(message["data"])["data"]:
+                newest[view["download_id"]] = view["bytes_done"]
+        await relay.close()
