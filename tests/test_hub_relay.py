@@ -221,6 +221,19 @@ async def test_progress_of_many_goes_in_one_message_and_states_do_not_wait_for_i
         await relay.close()
 
 
+async def test_a_relay_is_closed_while_it_publishes(redis: ValkeyServer) -> None:
+    """At whichever step of it: redis-py loses a cancellation that comes as its write is done."""
+    for turns in range(16):
+        relay = RedisRelay(url_of(redis))
+        ended = event(DownloadView(download_id="d", state=State.COMPLETE), EventName.COMPLETED)
+        relay(ended)
+        await asyncio.sleep(0.02)
+        relay(ended)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(relay.close(), 5)
+
+
 async def test_news_that_come_while_others_are_sent_are_sent_too(redis: ValkeyServer) -> None:
     """Of many downloads at once: the newest of each arrives, and the relay goes on."""
     async with subscribed(redis) as pubsub:

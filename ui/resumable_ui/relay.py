@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable_ui.alarm import Alarm
+from resumable_ui.ending import ended
 from resumable_ui.feed import SOON_S, Feed
 
 EVENT: Final = "resumable_view"
@@ -68,8 +69,7 @@ class RedisRelay:
         """Stop publishing."""
         self._alarm.off()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await ended(self._task)
         if self._manager.redis is not None:
             with contextlib.suppress(Exception):  # a connection that is gone needs no goodbye
                 await self._manager.redis.aclose()
@@ -112,8 +112,7 @@ def listening_manager(url: str, hear: Callable[[DownloadView], None], *, channel
             """Stop listening."""
             thread = getattr(self, "thread", None)
             if thread is not None:
-                thread.cancel()
-                await asyncio.gather(thread, return_exceptions=True)
+                await ended(thread)
             for connection in (self.pubsub, self.redis):
                 if connection is not None:
                     with contextlib.suppress(Exception):
