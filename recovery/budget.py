@@ -42,7 +42,7 @@ class Budget:
         if verdict.action is Action.PROPAGATE:
             return None
         self.verdict = verdict
-        self.history = self.history.after_failure(verdict, progressed=progressed)
+        self.history = self.history.after_failure(verdict, progressed=progressed, count_waits=self.policy.count_waits)
         return decide(self.policy, self.history, verdict, now=self._clock.monotonic(), draw=self._draw())
 
     def refill(self) -> None:

@@ -15,8 +15,6 @@ from recovery.verdict import Action, Category, Verdict
 
 __all__ = ["History"]
 
-_UNCOUNTED = frozenset({Action.PARK, Action.AFTER})
-
 
 class History(Struct, frozen=True):
     """Attempts and failures so far. Times are seconds since the epoch."""
@@ -24,8 +22,8 @@ class History(Struct, frozen=True):
     attempts: int = 0
     """Attempts made in total; only grows."""
     no_progress: int = 0
-    """Failures in a row without durable progress. PARK and AFTER are not counted: waiting on request is no
-    failure.
+    """Failures in a row without durable progress. PARK is not counted, and AFTER only where the policy says so: waiting
+    on request is no failure.
     """
     started_at: float = 0.0
     """Start of the present budget; the deadline counts from here."""
@@ -49,11 +47,11 @@ class History(Struct, frozen=True):
         """Attempts that count against the policy's cap."""
         return self.attempts - self.spared
 
-    def after_failure(self, verdict: Verdict, *, progressed: bool) -> History:
+    def after_failure(self, verdict: Verdict, *, progressed: bool, count_waits: bool = False) -> History:
         """Return the history with one more failed attempt; ``progressed`` if it made durable progress before it
-        failed.
+        failed, ``count_waits`` as in the policy.
         """
-        counts = verdict.action not in _UNCOUNTED
+        counts = verdict.action is not Action.PARK and (count_waits or verdict.action is not Action.AFTER)
         same = verdict.category is self.category and not progressed
         refreshes = 0 if progressed else self.refreshes
         return replace(

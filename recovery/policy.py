@@ -25,6 +25,10 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
 
     max_no_progress: int = 3
     """Retries in a row, after the first try, without durable progress. 0: never retry, whatever was achieved."""
+    count_waits: bool = False
+    """Whether a try that the server only put off (429, ``Retry-After``) is one of those. Not by default: a server that
+    says when to come back is not failing. True for whoever has named a number and means it.
+    """
     max_attempts: int = 50
     """Attempts in total, the first included, before a person is asked."""
     deadline_s: float | None = 86_400.0

@@ -233,7 +233,9 @@ class Run(Generic[T]):
             await self._propagate(error, verdict)
         self._account.verdict = self.control.verdict = verdict
         await self._admission.failed(verdict)
-        self._account.history = self._account.history.after_failure(verdict, progressed=trial.attempt.progressed)
+        self._account.history = self._account.history.after_failure(
+            verdict, progressed=trial.attempt.progressed, count_waits=self._policy.count_waits
+        )
         decision = decide(
             self._policy, self._account.history, verdict, now=self._means.clock.time(), draw=self._means.draw()
         )

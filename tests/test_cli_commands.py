@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from recovery.health import Health
+from recovery.policy import RetryPolicy
 from recovery.states import State
 from resumable.errors import DestinationError, DownloadCancelled, NeedsLink, StatusError
 from resumable.events import DownloadView, ErrorView
@@ -90,7 +91,8 @@ def test_get_hands_everything_to_the_manager(tmp_path: Path) -> None:
     manager = FakeManager(endings={A: result_of()})
     Ran([*words.split(), "--project", "p", "--state", "s.db", "-H", "K: V"], manager, tmp_path)
     policy = manager.settings["policy"]
-    assert (policy.max_no_progress, policy.max_attempts, policy.deadline_s) == (60, 61, 3600.0)
+    expected = RetryPolicy(max_no_progress=60, max_attempts=61, deadline_s=3600.0, count_waits=True)
+    assert policy == expected
     assert tuple(manager.settings[key] for key in ("state", "max_concurrent", "limit_rate")) == ("s.db", 7, 1024)
     options = Options(connections=2, wait_for_space=False, restart=True)
     request = {

@@ -180,6 +180,13 @@ def test_nobody_there_is_network_and_the_way_on_is_said(tmp_path: Path) -> None:
     without_traceback(ended)
 
 
+def test_a_server_that_always_says_later_uses_up_the_retries_that_were_named(tmp_path: Path, origin: Origin) -> None:
+    """As with curl --retry 1: two requests and not fifty. Without a number such waits are no failures."""
+    origin.put("/busy.bin", SMALL, Behaviour(status=429, retry_after=0))
+    ended = get(origin.url("/busy.bin"), "--retries", "1", "--json", cwd=tmp_path)
+    assert (ended.code, ended.last["error"]["code"], len(origin.seen("/busy.bin"))) == (3, "throttled", 2)
+
+
 def test_a_wrong_digest_is_never_a_finished_file(tmp_path: Path, origin: Origin) -> None:
     """Exit code 5; what came is set aside, not published."""
     ended = get(origin.url("/small.bin"), "--sha256", "0" * 64, cwd=tmp_path)

@@ -84,6 +84,15 @@ def test_what_failures_do_to_the_meters(
     assert expected == (history.attempts, history.no_progress, history.category_run, history.counted)
 
 
+def test_a_policy_may_count_waits_that_the_server_asks_for() -> None:
+    """Then 429 after 429 uses up the retries as any other failure does; parking still uses up none."""
+    history = History()
+    for verdict in (A, T, P, A):
+        history = history.after_failure(verdict, progressed=False, count_waits=True)
+    assert (history.attempts, history.no_progress) == (4, 3)
+    assert history.after_failure(A, progressed=True, count_waits=True).no_progress == 0
+
+
 def test_links_may_be_renewed_again_after_progress_but_a_restart_stays_spent() -> None:
     """A signed link that expires every hour is normal; a file that changes every hour would loop for ever."""
     history = lived(R, N)

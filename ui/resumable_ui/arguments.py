@@ -216,7 +216,8 @@ def _add_running(parser: _Parser) -> None:
         "--retries",
         type=whole(0, 1_000_000),
         metavar="N",
-        help="retries in a row that bring no new byte before giving up (default 3)",
+        help="give up after N retries in a row that bring no new byte; waits that the server asks for (Retry-After) "
+        "count as well (default 3, such waits not counted)",
     )
     group.add_argument(
         "--retry-max-time", type=_checked(parse_duration), metavar="S", help="give up after this long (default 24h)"

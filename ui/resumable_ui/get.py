@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from recovery.policy import RetryPolicy
 from resumable.errors import DestinationError, DownloadError
 from resumable.events import DownloadView
@@ -26,16 +28,16 @@ def settings(arguments: Arguments) -> dict[str, Any]:
     """Return the manager's keyword arguments for a command line."""
     policy = RetryPolicy()
     if arguments.retries is not None:
+        # Who names a number counts requests, as with curl, wget and aria2: a Retry-After is no way around it.
         most = max(policy.max_attempts, arguments.retries + 1)
-        policy = RetryPolicy(max_no_progress=arguments.retries, max_attempts=most)
-    deadline = policy.deadline_s if arguments.retry_max_time is None else arguments.retry_max_time
+        policy = replace(policy, max_no_progress=arguments.retries, max_attempts=most, count_waits=True)
+    if arguments.retry_max_time is not None:
+        policy = replace(policy, deadline_s=arguments.retry_max_time)
     return {
         "state": arguments.state,
         "max_concurrent": arguments.jobs,
         "limit_rate": arguments.limit_rate,
-        "policy": RetryPolicy(
-            max_no_progress=policy.max_no_progress, max_attempts=policy.max_attempts, deadline_s=deadline
-        ),
+        "policy": policy,
         "options": options_of(arguments),
     }
 
