@@ -64,6 +64,11 @@ DIFFERENCES: list[tuple[dict[str, Any], Change]] = [
     ({"bytes_total": None}, Change.STATE),
     ({"filename": "b.bin"}, Change.STATE),
     ({"restarted": "changed"}, Change.STATE),
+    ({"attempts": 2}, Change.STATE),
+    ({"max_attempts": 9}, Change.STATE),
+    ({"max_no_progress": 9}, Change.STATE),
+    ({"retry_delay": 3.0}, Change.STATE),
+    ({"verified_by": "digest"}, Change.STATE),
 ]
 
 
@@ -179,6 +184,28 @@ def test_the_fast_json_says_the_same() -> None:
         made.offer(view)
         for _ in range(2):
             assert in_json(made, "d1") == made.progress("d1")
+
+
+@pytest.mark.parametrize("name", sorted(set(DownloadView.__struct_fields__) - {"download_id", "rev"}))
+def test_no_field_of_a_view_stays_old_in_the_fast_json(name: str) -> None:
+    """What stands still is encoded once: whatever changes beside the bytes must not be shown as it was."""
+    error = ErrorView(code="c", category="x", message="m")
+    odd: dict[str, Any] = {"state": State.PARKED, "error": error, "actions": (UserAction.PAUSE,), "breaks": (5,)}
+    odd |= {"warnings": ("w",), "can_resume": True, "stale": True, "retry_at": 5.0, "retry_delay": 3.0, "eta": 4.0}
+    value = odd.get(name, getattr(VIEW, name))
+    if name not in odd:
+        value = value + 7 if isinstance(value, (int, float)) else f"{value}7"
+    made = board(VIEW)
+    in_json(made, "d1")
+    made.offer(replace(VIEW, **{"bytes_done": 200, "rev": 11, name: value}))
+    assert in_json(made, "d1") == made.progress("d1")
+
+
+def test_a_hundred_percent_is_all_of_it() -> None:
+    """Two megabytes of forty gigabytes are missing: front ends take 100 for done."""
+    made = board(replace(VIEW, bytes_done=39_998_000_000, bytes_total=40_000_000_000))
+    item = in_json(made, "d1")["progress"]
+    assert (item["file_progress"], item["progress"]) == (99.99, 99.99)
 
 
 def test_a_snapshot_holds_what_its_rooms_watch() -> None:

@@ -86,3 +86,20 @@ async def test_the_same_request_twice_is_done_once(tmp_path: Path, origin: Origi
         assert one == two == three
         await page.until(lambda: page.sees(one["download_id"])["state"] == "running")
         assert len(await hub.manager.downloads()) == 1
+
+
+async def test_a_request_id_that_another_request_had_is_refused(tmp_path: Path, origin: Origin) -> None:
+    """Two clients that count from 1: the second must not be told what was done for the first."""
+    async with served(tmp_path) as hub:
+        one, two = await hub.watcher("all"), await hub.watcher("all")
+        added = [
+            await one.call("add_download", {"url": origin.url(f"/slow.bin?{n}"), "filename": f"{n}"}) for n in "12"
+        ]
+        first, second = (answer["download_id"] for answer in added)
+        assert (await one.act(first, "pause", "1"))["state"] == "paused"
+        refused = await two.act(second, "pause", "1")
+        assert (refused["ok"], refused["error"]["code"], refused["request_id"]) == (False, "conflict", "1")
+        assert (await two.act(second, "pause", "2"))["state"] == "paused"
+        status, answer = await hub.http("POST", f"/api/downloads/{second}/resume", body={"request_id": "2"})
+        assert (status, answer["error"]["code"]) == (409, "conflict")
+        assert (await one.act(first, "pause", "1"))["ok"], "and the same one is still the same"

@@ -95,6 +95,17 @@ def test_a_flood_of_states_does_not_put_progress_off() -> None:
     assert list(feed.take(1.14)) == ["k"]
 
 
+def test_a_feed_keeps_nothing_of_what_is_over() -> None:
+    """A worker that gets a file a second for a month must not grow by each; what is due later is not forgotten."""
+    feed = Feed(max_hz=10)
+    for number in range(10_000):
+        feed.put(f"d{number}", urgent=number % 2 == 0)
+        assert list(feed.take(float(number))) == [f"d{number}"]
+    feed.put("d9999", urgent=False)
+    assert list(feed.take(9999.05)) == []
+    assert len(feed._next_at) < 2_000
+
+
 async def test_an_alarm_rings_once_at_the_earliest_moment() -> None:
     """Whoever asks; later wishes are for whoever is rung to ask again. A moment that has passed is now."""
     loop, rung = asyncio.get_running_loop(), list[float]()

@@ -167,19 +167,19 @@ class Api:
 
     async def _add_download(self, request: HttpRequest, _variables: Mapping[str, str]) -> HttpAnswer:
         form = await request.json()
-        answer = await self._answers.once("add", form.get("request_id"), lambda: self._commands.add(form))
+        answer = await self._answers.once("add", form, lambda: self._commands.add(form))
         return json_answer({"ok": True, **answer}, 201)
 
     async def _bulk_action(self, request: HttpRequest, _variables: Mapping[str, str]) -> HttpAnswer:
         form = await request.json()
-        answer = await self._answers.once("bulk", form.get("request_id"), lambda: self._commands.bulk_form(form))
+        answer = await self._answers.once("bulk", form, lambda: self._commands.bulk_form(form))
         return json_answer({"ok": True, **answer})
 
     async def _act(self, action: str, request: HttpRequest, variables: Mapping[str, str]) -> HttpAnswer:
         form = await request.json()
         args = {name: value for name, value in form.items() if name in {"url", "delete_part"}}
         form = {**form, "args": form.get("args", args), "action": action, "download_id": variables["id"]}
-        answer = await self._answers.once("act", form.get("request_id"), lambda: self._commands.act_form(form))
+        answer = await self._answers.once("act", form, lambda: self._commands.act_form(form))
         return json_answer({"ok": True, **answer}, 202 if answer.get("pending") else 200)
 
 

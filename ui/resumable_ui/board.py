@@ -23,6 +23,7 @@ from resumable_ui.wire import (
     gate_wire,
     moving_json,
     operation_wire,
+    seen_of,
     standing_wire,
 )
 
@@ -259,32 +260,11 @@ def difference(old: DownloadView, new: DownloadView) -> Change:
     """Return what ``new`` says that ``old`` did not; NONE too where it is the older one."""
     if new is old or new.rev < old.rev:
         return Change.NONE
-    if _seen(old) != _seen(new):
+    if seen_of(old) != seen_of(new):
         return Change.STATE
     return Change.NONE if _moving(old) == _moving(new) else Change.PROGRESS
 
 
-_seen: Final = attrgetter(
-    "state",
-    "attempt",
-    "no_progress",
-    "error",
-    "retry_at",
-    "actions",
-    "restarted",
-    "stale",
-    "filename",
-    "dest",
-    "project_id",
-    "url",
-    "bytes_total",
-    "bytes_resumed",
-    "can_resume",
-    "breaks",
-    "sha256",
-    "warnings",
-    "owner",
-)
 _moving: Final = attrgetter("bytes_done", "bytes_received", "speed")
 
 

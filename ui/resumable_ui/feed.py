@@ -10,6 +10,7 @@ EARLY: Final = 0.3
 """Share of the interval by which one may come early: clocks and loops are not exact."""
 SOON_S: Final = 0.005
 """Least time between two packets of mere progress: what comes in it goes out together."""
+_FEW: Final = 1_000
 
 
 class Feed:
@@ -21,6 +22,7 @@ class Feed:
         self._waiting: dict[str, bool] = {}
         self._next_at: dict[str, float] = {}
         """When progress of a key may be sent again, were it sent at its exact rate."""
+        self._tidy_at = _FEW
 
     def put(self, key: str, *, urgent: bool) -> None:
         """Note news of ``key``; they replace what was to be sent of it, and stay urgent once they are."""
@@ -45,6 +47,10 @@ class Feed:
             del self._waiting[key]
             # A little early now is a little later the next time: the rate over time is kept.
             self._next_at[key] = min(max(self._next_at.get(key, now), now), early) + self._interval_s
+        if len(self._next_at) > self._tidy_at:
+            # A moment that has passed says no more than none: what is never spoken of again must not be kept for good.
+            self._next_at = {key: at for key, at in self._next_at.items() if at > now}
+            self._tidy_at = max(_FEW, 2 * len(self._next_at))
         return taken
 
     def due_in(self, now: float) -> float | None:

@@ -39,7 +39,10 @@ _TYPES: Final[dict[str, dict[str, Any]]] = {
 _FORM: Final = {
     "type": "object",
     "properties": {
-        "request_id": {"type": "string", "description": "The same one within 60 s has the same answer"},
+        "request_id": {
+            "type": "string",
+            "description": "The same request again within 60 s has the same answer; another one with its id is refused",
+        },
         "if_rev": {"type": "integer", "description": "Refused as conflict where it has changed since"},
         "url": {"type": "string", "description": "relink: the fresh link"},
         "delete_part": {"type": "boolean", "description": "cancel: delete what was received, too"},

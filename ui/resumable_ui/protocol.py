@@ -200,7 +200,7 @@ class Protocol:
                 raise Refused(Code.RATE_LIMITED, "too many actions at once; wait a second")
             if not isinstance(data, dict):
                 raise Refused(Code.BAD_REQUEST, "an object is needed")
-            answer = await self._answers.once(what, data.get("request_id"), lambda: work(data))
+            answer = await self._answers.once(what, data, lambda: work(data))
             return {"ok": True, "request_id": data.get("request_id"), **answer}
 
         return act

@@ -53,7 +53,9 @@ def stage_of(states: Mapping[str, int]) -> str:
 
 
 def percent(done: int, total: int, *, complete: bool) -> float:
-    """Return how much ``done`` is of ``total``; nothing of nothing is all of it once complete: some files are empty."""
+    """Return how much ``done`` is of ``total``, rounded down: 100 means all of it, and two MB missing of 40 GB are not
+    nothing. Nothing of nothing is all of it once complete: some files are empty.
+    """
     if total > 0:
-        return round(100.0 * done / total, 2)
+        return done * 10_000 // total / 100
     return 100.0 if complete else 0.0

@@ -89,6 +89,8 @@ _STANDING: Final = (
 )
 _moving_of = attrgetter(*_MOVING)
 _standing_of = attrgetter(*_STANDING)
+seen_of: Final = attrgetter(*_STANDING, "state", "error", "actions", "breaks", "warnings")
+"""Everything ``standing_wire`` shows of a view: where this is equal, so is that."""
 
 
 def download_wire(view: DownloadView, *, rev: int | None = None) -> dict[str, Any]:
