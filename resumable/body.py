@@ -56,6 +56,16 @@ class Answer:
         self.hops = tuple(hops)
         self._promised = _promised(raw.status, self.headers)
 
+    @property
+    def received(self) -> int:
+        """Bytes of the body that have come."""
+        return self._received
+
+    @property
+    def promised(self) -> int | None:
+        """Bytes that the framing promises; None for a body without a length."""
+        return self._promised
+
     def check_framing(self) -> None:
         """Raise ProtocolFault where the body would come in a transfer coding that nobody asked for (RFC 9112 7.4)."""
         if self.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":

@@ -30,6 +30,7 @@ from resumable.ports import Fetch, Hop, Response
 from resumable.proxies import Proxy, proxy_for
 from resumable.redact import redact_url
 from resumable.redirects import location, next_hop, parse_url
+from resumable.requestlog import RequestLog
 from resumable.transport_errors import FOREIGN, SentOnce, no_answer, no_connection, no_head
 
 _READ_BUFFER: Final = 256 * 1024
@@ -87,8 +88,14 @@ class AiohttpTransport:
         while True:
             async with self._slot(url):
                 headers = await self._headers(request, secrets.tell(url), url)
-                raw = await self._send(request, url, headers, hop=len(hops))
+                noted = RequestLog(str(url), headers)
+                try:
+                    raw = await self._send(request, url, headers, hop=len(hops))
+                except OriginError as error:
+                    noted.refused(error)
+                    raise
                 answer = Answer(raw, str(url), hops, request)
+                noted.answered(answer)
                 try:
                     answer.check_framing()
                     where = location(raw.status, answer.headers)
@@ -98,6 +105,7 @@ class AiohttpTransport:
                     await answer.discard()
                 finally:
                     answer.close()
+                    noted.ended()
             hops.append(Hop(answer.url, answer.status, answer.headers))
             url = next_hop(url, where, visited, most=request.max_redirects)
             visited.add(str(url))

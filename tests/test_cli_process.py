@@ -169,6 +169,33 @@ def test_a_folder_that_cannot_be_written_is_this_machines_fault(tmp_path: Path, 
     without_traceback(ended)
 
 
+def test_verbose_tells_of_each_request_what_was_asked_and_what_came(tmp_path: Path, origin: Origin) -> None:
+    """Origin, range, status, validators, bytes and the decision to try again, and no secret."""
+    origin.put("/moved", SMALL, Behaviour(location="/late.bin?sig=c4n4ry"))
+    origin.put("/late.bin", SMALL, script=[Behaviour(cut_at=1000), Behaviour(status=503, retry_after=1)])
+    ended = get(origin.url("/moved?key=c4n4ry"), "-v", "-c", "1", "-H", "X-Api-Key: c4n4ry", cwd=tmp_path)
+    assert ended.code == 0, ended
+    assert "c4n4ry" not in ended.err
+    for expected in (
+        f"request 1: GET {origin.url('/moved')}?key=*** (range: bytes=0-; with x-api-key)",
+        "request 1: 302 to /late.bin?sig=*** after 0.",
+        f"content-range: bytes 0-{SMALL.size - 1}/{SMALL.size}; content-length: {SMALL.size};",
+        f"request 2: 1000 of {SMALL.size} bytes in ",
+        "if-range: ",
+        "503 after ",
+        "retry-after: 1",
+        "asked us to wait",
+        "attempt 3 of 50 in 1 s",
+        f" {SMALL.size - 1000} bytes in ",
+    ):
+        assert expected in ended.err, (expected, ended.err)
+
+
+def test_what_is_not_verbose_tells_of_no_request(tmp_path: Path, origin: Origin) -> None:
+    """Whoever did not ask sees states and outcomes; the fault of a request is in those."""
+    assert "request" not in get(origin.url("/small.bin"), cwd=tmp_path).err
+
+
 def test_nobody_there_is_network_and_the_way_on_is_said(tmp_path: Path) -> None:
     """Exit code 3 after the tries; --retries 0 means none."""
     with Origin() as server:

@@ -202,7 +202,12 @@ def _add_common(parser: _Parser) -> None:
     )
     group.add_argument("--json", action="store_true", help="newline-delimited JSON on stdout")
     group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
-    group.add_argument("-v", "--verbose", action="count", help="say more; twice: also what the libraries log")
+    group.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        help="also every request, answer and broken connection; twice: also what goes on inside, for bug reports",
+    )
 
 
 def _add_running(parser: _Parser) -> None:

@@ -21,10 +21,10 @@ class LogLines:
     """Turns a stream of events into the lines worth printing; how a download ended is said by its outcome."""
 
     def __init__(self, *, verbose: bool = False, bar: bool = False, progress: bool = True) -> None:
-        """``verbose`` adds every broken connection; without ``progress`` there are no periodic lines.
-
-        Beside a ``bar`` what it shows anyway is left out.
+        """``verbose`` adds every broken connection and the shortest waits; without ``progress`` there are no periodic
+        lines. Beside a ``bar`` what it shows anyway is left out.
         """
+        self._verbose = verbose
         self._left_out = (frozenset() if verbose else _DETAILS) | (_ON_THE_BAR if bar else frozenset())
         self._progress = progress and not bar
         self._last: dict[str, float] = {}
@@ -38,7 +38,7 @@ class LogLines:
         if event.event is EventName.PROGRESS:
             if not self._progress or event.ts - self._last.setdefault(download_id, event.ts) < INTERVAL_S:
                 return None
-        elif event.event in self._left_out or _is_short_rest(event):
+        elif event.event in self._left_out or (not self._verbose and _is_short_rest(event)):
             return None
         self._last[download_id] = event.ts
         return f"{download_id}  {name_of(event.view)}: {event_words(event)}"

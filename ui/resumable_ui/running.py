@@ -17,6 +17,7 @@ from recovery.events import HealthEvent
 from resumable.errors import DownloadError
 from resumable.events import DownloadEvent
 from resumable.redact import one_line, redact_text
+from resumable.requestlog import REQUESTS
 from resumable_ui.arguments import Arguments, UsageError
 from resumable_ui.console import Console
 from resumable_ui.exitcodes import FAULT, MACHINE, USAGE, exit_code
@@ -178,20 +179,36 @@ def _words(error: BaseException) -> str:
 
 
 class _NotesHandler(logging.Handler):
-    """Log records as notes, so that they neither block the loop nor tear a progress line."""
+    """Log records as notes, so that they neither block the loop nor tear a progress line; without secrets, whoever they
+    are from.
+    """
 
     def __init__(self, notes: LineWriter) -> None:
         super().__init__()
         self._notes = notes
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._notes.line(self.format(record))
+        self._notes.line("\n".join(map(redact_text, self.format(record).split("\n"))))
+
+
+class _WithFacts(logging.Formatter):
+    """The message of a record and the facts that came with it (``extra``), which say what it is about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name == REQUESTS:
+            return record.getMessage()
+        facts = {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
+        return super().format(record) + "".join(f" {name}={value}" for name, value in facts.items())
+
+
+_OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 def _log_to(notes: LineWriter, verbose: int) -> None:
-    """Send log records to stderr: warnings with ``-v``, all of ours with ``-vv``; others' may hold secrets."""
+    """Send log records to stderr: each request and all warnings with ``-v``, all that is ours with ``-vv``."""
     handler: Any = _NotesHandler(notes) if verbose else logging.NullHandler()
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    handler.setFormatter(_WithFacts("%(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in ("resumable", "recovery"):
+    for name in ("resumable", "recovery", "resumable_ui"):
         logging.getLogger(name).setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
+    logging.getLogger(REQUESTS).setLevel(logging.DEBUG if verbose else logging.WARNING)
