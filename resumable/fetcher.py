@@ -141,8 +141,9 @@ class Fetcher:
             if self._session.bound_index < 0 and self._session.expected_digest is None and not self._session.sampled:
                 await self._sample()
             around = ledger.kept_before(extent.cursor, OVERLAP), ledger.kept_after(extent.stop, OVERLAP)
-            if self._session.expected_digest is None and ledger.plan.last_done() >= ledger.grid.index(extent.stop - 1):
-                ledger.hold()
+            # Behind the last kept byte nothing will prove what is written; there it follows from what it goes on from.
+            beyond = ledger.plan.last_done() >= ledger.grid.index(extent.stop - 1)
+            ledger.hold(on=self._session.expected_digest is None and beyond)
             await self._ask(extent, around, self._prove)
         elif overlap := probe.ask(extent.cursor):
             try:
@@ -161,6 +162,10 @@ class Fetcher:
         expected = answers.expected(extent.cursor - before, extent.stop + after, ranged=True)
         async with answers.to(expected) as (response, decision):
             match decision:
+                case Accept(ranged=False) if answers.must_prove:
+                    await self._go_sequential(response, extent)  # all of it is there: compared with all that is kept
+                case Accept(span=Span(stop=stop)) if stop <= extent.cursor:
+                    raise self._useless("it holds only bytes that are kept")
                 case Accept(skip=skip):
                     session.can_resume = True
                     body = response
@@ -196,29 +201,34 @@ class Fetcher:
             asked = answers.expected(span.start, min(span.start + OVERLAP, span.stop), ranged=True)
             async with answers.to(asked) as (response, decision):
                 match decision:
+                    case Accept(ranged=False) | Ignored():
+                        return
                     case Accept(skip=skip, span=Span() as found):
                         ahead = Lookahead(response)
                         await ahead.take(skip)
                         await self._prove(await ahead.take(found.length), found.stop)
-                    case Ignored():
-                        return
                     case Changed():
                         raise answers.changed(decision)
                     case Accept() | NothingLeft() | Reject():
                         raise ProtocolFault(Fault.UNSATISFIABLE, url=session.source.shown)
         session.sampled = True
 
-    async def _prove_after(self, body: Response, accept: Accept, most: int) -> None:
-        """Compare up to ``most`` bytes that follow the extent in this answer with what is kept there."""
-        if self.extent is None or accept.span is None:
+    async def _prove_after(self, body: Response, accept: Accept, count: int) -> None:
+        """Compare the ``count`` bytes that follow the extent in this answer with what is kept there.
+
+        Raises ProtocolFault where it ends among them: asked for again, it would do so again.
+        """
+        if self.extent is None or accept.span is None or accept.span.stop < self.extent.stop:
             return
-        end = self.extent.stop
-        stop = min(accept.span.stop, end + most)
-        if stop <= end:
-            return
-        await self._prove(await Lookahead(body).take(stop - end), stop)
+        end, stop = self.extent.stop, self.extent.stop + count
+        if accept.span.stop < stop:
+            raise self._useless("it ends before the kept bytes that would prove it")
+        await self._prove(await Lookahead(body).take(count), stop)
         self._session.bound_ledger.proved(end)
         self._reached = stop
+
+    def _useless(self, detail: str) -> ProtocolFault:
+        return ProtocolFault(Fault.WRONG_RANGE, url=self._session.source.shown, detail=detail)
 
     async def _nothing_beyond(self, body: Response, accept: Accept) -> None:
         """Raise ProtocolFault where a body goes on behind the bytes it is labelled with; chunked, it can."""

@@ -62,9 +62,12 @@ class Ledger:
 
     # -- bytes that only what is kept beyond them can prove ------------------------------------------------------------
 
-    def hold(self) -> None:
-        """Hold back what is written from now on: it counts, and is checkpointed, once it is proved."""
-        self._holding = True
+    def hold(self, *, on: bool = True) -> None:
+        """Hold back what is written from now on, or stop doing so: it counts, and is checkpointed, once it is proved.
+
+        What is held already stays held.
+        """
+        self._holding = on
 
     def proved(self, stop: int) -> None:
         """Book that the kept bytes from ``stop`` on are the origin's: so is what is held without a gap before them."""
