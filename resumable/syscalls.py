@@ -84,10 +84,11 @@ def rename_new(directory: int, old: str, new: str) -> None:
 def umask() -> int:
     """Return the process's umask. Blocking."""
     # os.umask() can only be read by setting it, and a file another thread makes in between would be open to everybody.
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as status:
-        for line in status:
-            if line.startswith(b"Umask:"):
-                return int(line.split()[1], 8)
+    # Unbuffered: each call of the system is a chance to lose the interpreter to a busy event loop.
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb", buffering=0) as status:
+        _, found, rest = status.read(256).partition(b"\nUmask:")  # the second line, behind the program's name
+        if found:
+            return int(rest.split(maxsplit=1)[0], 8)
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -1,6 +1,6 @@
 """Writes the views of a process's downloads into the database, so that every other process sees what it sees.
 
-One task for all downloads: changes of state go out at once (of many downloads within a fiftieth of a second), numbers
+One task for all downloads: changes of state go out at once (of many downloads within a quarter of a second), numbers
 about four times a second, in one write each time, which shares its commit with the checkpoints that come at the same
 pace. A view that changes again while it waits is written once: a small file is begun, verified and complete before
 anybody could have looked.
@@ -23,7 +23,7 @@ __all__ = ["ViewWriter"]
 
 _EVERY_S: Final = 0.25
 _GATHER_S: Final = 0.02
-"""How long changes of state wait for others to share their write, where there are more of them than ``_FEW``."""
+"""How long changes of state wait for others to share their write, for each one beyond ``_FEW``; at most ``_EVERY_S``."""
 _FEW: Final = 3
 _MOST_ROWS: Final = 100
 """Most views whose numbers are written in one go: of a thousand downloads each is written every few seconds."""
@@ -83,8 +83,10 @@ class ViewWriter:
             self._news.clear()
             if not self._urgent:
                 await self._pause()
-            if len(self._urgent) > _FEW:
-                await asyncio.sleep(_GATHER_S)  # of real time: nothing depends on when it is over
+            beyond = len(self._urgent) - _FEW
+            if beyond > 0:
+                # Of real time: nothing depends on when it is over.
+                await asyncio.sleep(min(beyond * _GATHER_S, _EVERY_S))
             async with self._writing:
                 await self._write()
 

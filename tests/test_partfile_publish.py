@@ -45,7 +45,7 @@ def test_the_umask_is_known_without_proc(monkeypatch: pytest.MonkeyPatch) -> Non
     expected = syscalls.umask()
     monkeypatch.setattr(syscalls, "open", failing(errno.ENOENT), raising=False)
     assert expected == syscalls.umask()
-    monkeypatch.setattr(syscalls, "open", lambda *_: io.BytesIO(b"Name:\tpython\n"), raising=False)
+    monkeypatch.setattr(syscalls, "open", lambda *_, **__: io.BytesIO(b"Name:\tpython\n"), raising=False)
     assert expected == syscalls.umask()
 
 
