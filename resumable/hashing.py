@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import aiofiles
-
 from resumable.disk_errors import local_error
 from resumable.errors import DeviceError, LocalError
 from resumable.hops import Hops, io_executor, shutdown_io_executor
@@ -163,6 +161,8 @@ async def sha256_of(path: Path, *, progress: Callable[[int], None] | None = None
 
     Raises DestinationError where it cannot be opened, DeviceError where it cannot be read.
     """
+    import aiofiles  # few downloads need it: 2 ms of start-up
+
     digest, size, hops = hashlib.sha256(), 0, Hops()
     try:
         async with aiofiles.open(path, "rb", buffering=0, executor=io_executor()) as file:

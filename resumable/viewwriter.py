@@ -23,7 +23,7 @@ __all__ = ["ViewWriter"]
 
 _EVERY_S: Final = 0.25
 _GATHER_S: Final = 0.02
-"""How long changes of state wait for others to share their write, for each one beyond ``_FEW``; at most ``_EVERY_S``."""
+"""How long changes of state wait for others to share their write: for each beyond ``_FEW``, at most ``_EVERY_S``."""
 _FEW: Final = 3
 _MOST_ROWS: Final = 100
 """Most views whose numbers are written in one go: of a thousand downloads each is written every few seconds."""
