@@ -97,6 +97,8 @@ def asked_again(row: Operation, spec: OperationSpec, now: float, *, owner: str |
         if spec.again is not None and spec.again != row.generation:
             return row
         row = _without_verdict(row, state=transition(row.state, State.QUEUED), history=row.history.fresh_budget(now))
+    if spec.recount and row.history.attempts:
+        row = replace(row, history=History(started_at=now))
     return _as_asked(row, spec, now)
 
 

@@ -246,6 +246,8 @@ class MemoryJournal:
         if row is None:
             return begun(spec, spec.operation_id or secrets.token_hex(5), now)
         again = asked_again(row, spec, now, owner=owner)
+        if again.history.attempts < row.history.attempts:
+            self._attempts.pop(row.operation_id, None)
         if again.state is not row.state:
             self._drop_commands(row.operation_id)
         return again

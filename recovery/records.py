@@ -48,6 +48,8 @@ class OperationSpec(Struct, frozen=True, kw_only=True):
     """
     by_hand: bool = False
     """A person asks, and not a program that starts what was unfinished: its dead owners are forgotten."""
+    recount: bool = False
+    """What former runs did is given up, and their attempts are forgotten with it: the next one is number 1."""
     progress_done: int | None = None
     """Durable units that the caller knows of, such as bytes its own checkpoints vouch for; None where it does not know.
     An owner that died may have had no time to tell the journal, and a death with progress is not a crash loop.

@@ -245,6 +245,8 @@ def _begin(
         # The file may know this operation: then its generations have been used, by owners that may be alive.
         return (replace(row, generation=zlib.crc32(fresh_id.encode())) if is_blind(conn) else row), True
     again = asked_again(row, spec, now, owner=owner)
+    if again.history.attempts < row.history.attempts:
+        conn.execute("DELETE FROM attempts WHERE operation_id = ?", (row.operation_id,))
     if again.state is not row.state:
         drop_commands(conn, row.operation_id)  # they were for a run that has ended
     return again, again is not row

@@ -119,7 +119,11 @@ class Run:
         if known.row is not None and self.session.filename is None:
             self.session.filename = known.row.filename
         self.standing.take_up(
-            known.seen, claimed=self.claimed_bytes, created_at=known.created_at, complete=known.complete
+            known.seen,
+            claimed=self.claimed_bytes,
+            created_at=known.created_at,
+            complete=known.complete,
+            anew=self.request.options.restart,
         )
         self.session.breaks.extend(self.standing.view.breaks)
 
@@ -253,6 +257,7 @@ class Run:
             title=view.filename or view.url,
             policy=self._shared.policy,
             again=self._again,
+            recount=self.request.options.restart and not self._attempts,
             progress_done=self.claimed_bytes,
             args=self.args,
         )

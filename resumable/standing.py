@@ -94,12 +94,23 @@ class Standing:
         self.view = replace(self.view, bytes_received=0, speed=0.0, eta=None, stale=False, elapsed=0.0)
 
     def take_up(
-        self, seen: DownloadView | None, *, claimed: int, created_at: float | None, complete: bool = False
+        self,
+        seen: DownloadView | None,
+        *,
+        claimed: int,
+        created_at: float | None,
+        complete: bool = False,
+        anew: bool = False,
     ) -> None:
-        """Begin with what former runs left: their newest view, and the bytes that their checkpoints vouch for."""
+        """Begin with what former runs left: their newest view, and the bytes that their checkpoints vouch for.
+
+        ``anew``: what they did is given up, and nothing of it is told any more.
+        """
         view = self.view
         self.known_complete = complete and seen is not None and seen.state is State.COMPLETE
-        if seen is not None:
+        if seen is not None and anew:
+            view = replace(view, rev=max(view.rev, seen.rev), created_at=seen.created_at or view.created_at)
+        elif seen is not None:
             view = replace(
                 view,
                 bytes_total=seen.bytes_total,

@@ -67,6 +67,7 @@ PURE = {
         "clients",
         "exitcodes",
         "feed",
+        "grammar",
         "helptext",
         "httpmessage",
         "inputs",

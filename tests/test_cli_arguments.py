@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resumable_ui.arguments import Arguments, HelpAsked, UsageError, parse
+from resumable_ui.arguments import Arguments, HelpAsked, UsageError
+from resumable_ui.grammar import parse
 from resumable_ui.inputs import parse_header, parse_header_lines, parse_sha256, parse_url
 from resumable_ui.listfile import ListEntry, parse_list
 from resumable_ui.orders import Order, orders_of

@@ -21,8 +21,8 @@ from resumable.errors import DestinationError, DownloadCancelled, NeedsLink, Sta
 from resumable.events import DownloadView, ErrorView
 from resumable.model import Options, Result
 from resumable.ranges import Span
-from resumable_ui.arguments import parse
 from resumable_ui.console import Console
+from resumable_ui.grammar import parse
 from resumable_ui.output import LineWriter
 from resumable_ui.running import run_command
 from tests.fake_manager import Ending, FakeManager
@@ -328,7 +328,7 @@ CHOICES = [
     (
         ["resume"],
         [known("d1", State.PAUSED), known("d2", State.PAUSED)],
-        "resumable resume: 2 are unfinished: d1 (d1.bin), d2 (d2.bin); name one or say --all",
+        "resumable resume: 2 downloads are unfinished: d1 (d1.bin), d2 (d2.bin); name one or say --all",
     ),
     (["resume", "x"], [known("d1", State.PAUSED)], "resumable: no download 'x'"),
     (["pause", "d"], [known("d1", State.PAUSED), known("d2", State.PAUSED)], "resumable: several downloads begin"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from resumable import DestinationError, DigestMismatch, EventName, Options, Result
+from resumable import DestinationError, DigestMismatch, DownloadError, EventName, Options, Result, RetryPolicy
 from resumable.ranges import Span
 from resumable.rows import FileRow, put_file
 from resumable.validators import ETag, Representation
@@ -152,6 +152,25 @@ async def test_restart_and_no_clobber(rig: Rig, origin: Origin) -> None:
     first = await fetched(rig, origin)
     again = await fetched(rig, origin, options=Options(restart=True))
     assert (first.bytes_received, again.bytes_received) == (MIB, MIB)
+
+
+async def test_a_restart_counts_its_attempts_anew(rig: Rig, origin: Origin) -> None:
+    """What was tried for bytes that are given up is no past of the new ones; asking again without it keeps counting."""
+    origin.put("/f", content(1), Behaviour(status=503))
+    once = RetryPolicy(max_no_progress=1, base=0.0)
+    async with rig.manager(policy=once) as manager:
+        with pytest.raises(DownloadError):
+            await manager.start(origin.url("/f"), rig.file())
+        with pytest.raises(DownloadError) as again:
+            await manager.start(origin.url("/f"), rig.file())
+    origin.behave("/f", Behaviour())
+    async with rig.manager(options=Options(restart=True)) as manager:
+        handle = manager.start(origin.url("/f"), rig.file())
+        result = await handle
+        history = [attempt.number for attempt in await manager.history(handle.download_id)]
+        view = await manager.find(handle.download_id)
+    assert (again.value.attempts, result.attempts, history) == (4, 1, [1])
+    assert (view.attempt, view.attempts, view.breaks) == (1, 1, ())
 
 
 async def test_what_is_no_file_is_not_replaced(rig: Rig, origin: Origin) -> None:

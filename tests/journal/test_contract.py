@@ -55,6 +55,20 @@ async def test_the_same_work_is_one_live_row(journal: AnyJournal, clock: FakeClo
     assert other.operation_id != first.operation_id
 
 
+@pytest.mark.parametrize("state", [State.FAILED, State.PAUSED, State.WAITING])
+async def test_who_gives_up_what_was_done_counts_anew(state: State, journal: AnyJournal, clock: FakeClock) -> None:
+    """All three meters, and the record of the attempts; whoever only asks again keeps both."""
+    _, generation = await claim(journal, clock, operation_id="mine")
+    attempt = AttemptRecord(number=1, started_at=clock.time(), ended_at=clock.time(), outcome=state.value)
+    history = History(started_at=clock.time()).after_failure(VERDICT, progressed=False)
+    await journal.record("mine", generation, state=state, history=history, attempt=attempt, now=clock.time())
+    again = await journal.begin(spec(operation_id="mine"), now=clock.time())
+    assert (again.history.attempts, await journal.attempts("mine")) == (1, [attempt])
+    anew = await journal.begin(spec(operation_id="mine", recount=True), now=clock.time() + 60.0)
+    assert (anew.history, await journal.attempts("mine")) == (History(started_at=clock.time() + 60.0), [])
+    assert anew == await journal.begin(spec(operation_id="mine", recount=True), now=clock.time() + 70.0)
+
+
 async def test_an_ended_row_stays_and_a_new_one_begins(journal: AnyJournal, clock: FakeClock) -> None:
     """Without a name of the caller's choice, asking again after the end is another operation; find() gives the live
     one.

@@ -30,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     # What is imported now stays to the end: collections that look at it find nothing, for a tenth of the start-up time.
     gc.disable()
-    from resumable_ui.arguments import HelpAsked, UsageError, parse
+    from resumable_ui.arguments import HelpAsked, UsageError
     from resumable_ui.console import open_console
+    from resumable_ui.grammar import parse
 
     console = open_console(os.environ)
     try:

@@ -88,14 +88,14 @@ class Resume:
         views = [view for view in known if view.state in wanted]
         if self._arguments.every or len(views) == 1:
             return views
-        what = "failed" if self._retry else "unfinished"
+        what, are = ("failed", "have failed") if self._retry else ("unfinished", "are unfinished")
         every = "--failed" if self._retry else "--all"
         if not views:
             msg = f"resumable {self._arguments.command}: no {what} download is known (see resumable status --all)"
         else:
             named = ", ".join(f"{view.download_id} ({name_of(view)})" for view in views[:5])
             named += ", ..." if len(views) > 5 else ""
-            msg = f"resumable {self._arguments.command}: {len(views)} are {what}: {named}; name one or say {every}"
+            msg = f"resumable {self._arguments.command}: {len(views)} downloads {are}: {named}; name one or say {every}"
         raise UsageError(msg)
 
 
@@ -194,15 +194,16 @@ async def verify(manager: DownloadManager, arguments: Arguments, console: Consol
             "source": report.source,
         }
         console.results.line(dump(record))
+    promise = "what --sha256 says" if report.source == "caller" else "what was downloaded"
     if report.ok:
         if not arguments.json:
             console.results.line(arguments.file)
         if not arguments.quiet:
-            console.notes.line(f"{name}: as promised by {report.source}, SHA-256 {report.sha256}")
+            console.notes.line(f"{name}: {promise}, SHA-256 {report.sha256}")
         return DONE
     places = "1 place is" if len(report.damaged) == 1 else f"{len(report.damaged)} places are"
     where = f" {format_size(damaged)} in {places} damaged." if report.damaged else ""
-    console.notes.line(f"{name}: not as promised by {report.source}, SHA-256 is {report.sha256}.{where}")
+    console.notes.line(f"{name}: not {promise}: its SHA-256 is {report.sha256}.{where}")
     return DATA
 
 
