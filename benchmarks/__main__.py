@@ -1,10 +1,14 @@
 """Run every benchmark, judge the promises, write the report: ``python -m benchmarks [NAME...]``.
 
-    python -m benchmarks                      all of them, which takes about an hour
+    python -m benchmarks                      all of them, which takes about half an hour
     python -m benchmarks --quick              small forms, a few minutes: shows that they work, judges nothing
     python -m benchmarks overhead writes      these two
-    python -m benchmarks --list               what there is, and the question that each answers
-    python -m benchmarks --compare old.json   how the figures moved since another run
+    python -m benchmarks --list               what there is, how long each takes, and the question that it answers
+    python -m benchmarks --compare old.json --out second
+                                              all of them, set against another run: both figures, and a spread that
+                                              is widened where the two do not agree
+    python -m benchmarks --publish first/report.json second/report.json
+                                              print BENCHMARKS.md of two runs (or one); nothing is run
 
 Each runs in a process of its own; one that fails does not stop the others. The report goes into ``--out``
 (benchmarks/report): ``report.json``, ``report.md`` and ``report.html``, one file with its plots inside. The exit status
@@ -16,41 +20,54 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.page import as_html
-from benchmarks.paper import Run, as_markdown, compared, machine
+from benchmarks.pair import compared
+from benchmarks.paper import as_markdown, published
+from benchmarks.record import Run, machine
 from benchmarks.report import Report, say
 
 HERE = Path(__file__).resolve().parent
-ORDER = (
-    "overhead",
-    "writes",
-    "startup",
-    "memory",
-    "resume_latency",
-    "audit",
-    "large_file",
-    "many_small",
-    "far_away",
-    "outage",
-    "linear",
-    "hub",
-    "page_open",
-    "celery_overhead",
-    "scoreboard",
-)
-"""The cheap ones first: a broken promise shows early."""
+EXPECTED_S = {
+    "overhead": 50,
+    "writes": 50,
+    "startup": 20,
+    "memory": 100,
+    "resume_latency": 100,
+    "audit": 110,
+    "large_file": 380,
+    "many_small": 340,
+    "far_away": 100,
+    "outage": 60,
+    "linear": 60,
+    "hub": 180,
+    "page_open": 140,
+    "celery_overhead": 20,
+    "scoreboard": 300,
+}
+"""The benchmarks in their order, the cheap ones first, as a broken promise shows early; and the seconds that each takes
+on two cores, where no other run has been named that knows better.
+"""
+
+
+def expected(names: Sequence[str], other: Run | None, *, quick: bool) -> dict[str, float]:
+    """Return the seconds that each is likely to take: as in the other run, if that was of the same form."""
+    known: dict[str, float] = {} if quick else {name: float(EXPECTED_S[name]) for name in names}
+    if other is not None and other.quick == quick:
+        known |= {report.benchmark: report.seconds for report in other.reports if report.benchmark in names}
+    return known
 
 
 def available() -> dict[str, str]:
     """Return every benchmark and the first sentence of what it says it answers, without importing any."""
     found = {}
-    for name in ORDER:
+    for name in EXPECTED_S:
         path = HERE / f"{name}.py"
         if path.exists():
             found[name] = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
@@ -76,13 +93,18 @@ def one(name: str, *, quick: bool, patience_s: float) -> Report | str:
         return f"ended with {done.returncode} and printed no report"
 
 
-def run_all(names: Sequence[str], keep: Callable[[Run], None], *, quick: bool, patience_s: float) -> Run:
-    """Run them one after the other, telling how far it is; ``keep`` is given what there is after each."""
+def run_all(
+    names: Sequence[str], keep: Callable[[Run], None], likely: Mapping[str, float], *, quick: bool, patience_s: float
+) -> Run:
+    """Run them one after the other, telling how far it is; ``keep`` is given what there is after each.
+
+    ``likely`` are the seconds that each may take.
+    """
     started, reports, failures = time.time(), list[Report](), dict[str, str]()
-    command = "python -m benchmarks " + " ".join([*(["--quick"] if quick else []), *names])
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     run = Run(machine=machine(), date=started, command=command, quick=quick, reports=reports, failures=failures)
     for number, name in enumerate(names, 1):
-        say(f"[{number}/{len(names)}] {name}")
+        say(f"[{number}/{len(names)}] {name}{_left(names[number - 1 :], likely)}")
         begun = time.monotonic()
         report = one(name, quick=quick, patience_s=patience_s)
         say(f"[{number}/{len(names)}] {name}: {time.monotonic() - begun:.0f} s")
@@ -97,25 +119,51 @@ def run_all(names: Sequence[str], keep: Callable[[Run], None], *, quick: bool, p
     return run
 
 
-def main() -> int:
-    """Run, write the report, judge."""
+def _left(names: Sequence[str], likely: Mapping[str, float]) -> str:
+    if names[0] not in likely:
+        return ""
+    left = sum(likely.get(name, 0.0) for name in names)
+    return f", about {likely[names[0]]:.0f} s; {left / 60:.0f} min to the end"
+
+
+def _parsed(known: Mapping[str, str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = available()
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
     parser.add_argument("--quick", action="store_true", help="small forms; nothing is judged")
     parser.add_argument("--json", action="store_true", help="print the whole run as JSON on stdout")
     parser.add_argument("--list", action="store_true", help="list the benchmarks and end")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="report.json of another run")
+    parser.add_argument("--publish", type=Path, nargs="+", metavar="FILE", help="print BENCHMARKS.md of these reports")
     parser.add_argument("--out", type=Path, default=HERE / "report", help="folder of the report")
     parser.add_argument("--patience", type=float, default=3600.0, metavar="S", help="seconds that one may take")
     given = parser.parse_args()
-    if given.list:
-        print("\n".join(f"{name:16} {question}" for name, question in known.items()))
-        return 0
     unknown = [name for name in given.names if name not in known]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
-    other = None if given.compare is None else Run.from_json(given.compare.read_text("utf-8"))
+    if given.publish and len(given.publish) > 2:
+        parser.error("--publish takes one report or two")
+    return given
+
+
+def _read(path: Path) -> Run:
+    return Run.from_json(path.read_text("utf-8"))
+
+
+def main() -> int:
+    """Run, write the report, judge."""
+    known = available()
+    given = _parsed(known)
+    other = None if given.compare is None else _read(given.compare)
+    names = given.names or list(known)
+    likely = expected(names, other, quick=given.quick)
+    if given.list:
+        print("\n".join(f"{name:16} {likely.get(name, 0):4.0f} s  {known[name]}" for name in names))
+        print(f"{'together':16} {sum(likely.values()) / 60:4.0f} min")
+        return 0
+    if given.publish:
+        runs = [_read(path) for path in given.publish]
+        print(published(runs[0] if len(runs) == 2 else None, runs[-1]), end="")
+        return 0
     given.out.mkdir(parents=True, exist_ok=True)
 
     def keep(run: Run) -> None:
@@ -123,8 +171,8 @@ def main() -> int:
         (given.out / "report.md").write_text(as_markdown(run, other), "utf-8")
         (given.out / "report.html").write_text(as_html(run, other), "utf-8")
 
-    run = run_all(given.names or list(known), keep, quick=given.quick, patience_s=given.patience)
-    print(run.to_json() if given.json else "\n".join([*run.verdicts(), *(compared(run, other) if other else [])]))
+    run = run_all(names, keep, likely, quick=given.quick, patience_s=given.patience)
+    print(run.to_json() if given.json else "\n".join([*run.verdicts(), *(compared(other, run) if other else [])]))
     say(f"the report is in {given.out}")
     return 0 if run.kept else 1
 

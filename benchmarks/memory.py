@@ -11,13 +11,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.nginx import serving
-from benchmarks.report import Bar, Report, finish, options, say
+from benchmarks.report import Bar, answer, options, say
 
 if TYPE_CHECKING:
     from resumable import DownloadHandle
@@ -96,14 +95,14 @@ def many(count: int) -> tuple[int, int]:
 def main() -> int:
     """Run and report."""
     given = options(__doc__, size_mib=(4096, 256), downloads=(1000, 50))
-    started = time.perf_counter()
     one = large(given.size_mib)
     say(f"  one of {given.size_mib} MiB: {one / MB:.1f} MB")
     before, peak = many(given.downloads)
     each = (peak - before) / given.downloads
-    report = Report(
-        benchmark="memory",
-        question=QUESTION,
+    return answer(
+        "memory",
+        QUESTION,
+        given,
         rows=[
             {"what": f"one download of {given.size_mib} MiB", "peak MB": one / MB},
             {"what": f"before {given.downloads} downloads at once", "peak MB": before / MB},
@@ -117,10 +116,7 @@ def main() -> int:
         caveats=[
             "resident bytes; the many have 2 MiB and one connection each, throttled by nginx so that all run at once"
         ],
-        quick=given.quick,
-        seconds=round(time.perf_counter() - started, 1),
     )
-    return finish(report, as_json=given.json)
 
 
 if __name__ == "__main__":

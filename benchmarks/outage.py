@@ -11,14 +11,15 @@ manager does. The origin refuses while it is down; then it serves twenty request
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import random
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
-from benchmarks.report import Bar, Cell, Report, finish, options, say
+from benchmarks.report import Bar, Cell, answer, options, say
 from recovery.classify import status_verdict
 from recovery.control import Attempt
 from recovery.hostgates import JournalGates
@@ -136,15 +137,23 @@ async def simulate(way: Way, *, operations: int, outage_s: float, seed: int) -> 
     return Outcome(origin.during, origin.peak, sum(done), max(ended, default=outage_s) - outage_s)
 
 
+def _one(way: Way, operations: int, outage_s: float, seed: int) -> Outcome:
+    return asyncio.run(simulate(way, operations=operations, outage_s=outage_s, seed=seed))
+
+
+def _simulated(operations: int, outage_s: float, seeds: int) -> Iterator[tuple[Way, list[Outcome]]]:
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        playing = [(way, [pool.submit(_one, way, operations, outage_s, seed) for seed in range(seeds)]) for way in WAYS]
+        for way, each in playing:
+            say(f"{way.name} ...")
+            yield way, [one.result() for one in each]
+
+
 def measure(operations: int, outage_s: float, seeds: int) -> tuple[list[dict[str, Cell]], dict[str, list[Outcome]]]:
     """Simulate every way with every seed; rows show the worst of each figure."""
     rows: list[dict[str, Cell]] = []
     outcomes: dict[str, list[Outcome]] = {}
-    for way in WAYS:
-        say(f"{way.name} ...")
-        each = [
-            asyncio.run(simulate(way, operations=operations, outage_s=outage_s, seed=seed)) for seed in range(seeds)
-        ]
+    for way, each in _simulated(operations, outage_s, seeds):
         outcomes[way.name] = each
         rows.append(
             {
@@ -162,12 +171,12 @@ def measure(operations: int, outage_s: float, seeds: int) -> tuple[list[dict[str
 def main() -> int:
     """Measure and report."""
     chosen = options(__doc__, operations=(500, 100), outage=(120, 60), seeds=(3, 1))
-    began = time.monotonic()
     rows, outcomes = measure(chosen.operations, float(chosen.outage), chosen.seeds)
     gated = outcomes[WAYS[0].name]
-    report = Report(
-        benchmark="outage",
-        question=QUESTION,
+    return answer(
+        "outage",
+        QUESTION,
+        chosen,
         rows=rows,
         bars=[
             Bar(name="while the origin is down", value=max(one.during for one in gated), limit=50, unit="requests"),
@@ -184,10 +193,7 @@ def main() -> int:
             "Simulated: virtual time, an origin that fails in 20 ms; supervisors, policy and gates are the real ones.",
             "The first requests of all processes go out before anybody knows of the outage: at most 4 in each of 5.",
         ],
-        quick=chosen.quick,
-        seconds=time.monotonic() - began,
     )
-    return finish(report, as_json=chosen.json)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import stamina
 import tenacity
 
 from benchmarks.memory import _resident
-from benchmarks.report import Bar, Cell, Report, finish, options, say
+from benchmarks.report import Bar, Cell, answer, options, say
 from benchmarks.samples import Samples, interleave, spread
 from benchmarks.writes import row, share
 from recovery import JOURNAL, Database, Journal, OperationSpec, RetryPolicy, Supervisor, current_operation, recoverable
@@ -96,7 +96,7 @@ def in_memory(rounds: int, calls: int) -> tuple[list[dict[str, Cell]], dict[str,
         once()  # nobody pays for the first time
     samples = interleave(contestants, rounds)
     rows: list[dict[str, Cell]] = [
-        {"what": each.name, "count": rounds, "µs": round(each.median, 2), "spread": round(spread(each.values), 3)}
+        {"what": each.name, "count": rounds, "µs": round(each.median, 2), "spread": f"{spread(each.values):.0%}"}
         for each in samples.values()
     ]
     return rows, samples
@@ -194,7 +194,6 @@ def durable_cost(count: int) -> tuple[list[float], list[float]]:
 def main() -> int:
     """Run and report."""
     given = options(__doc__, rounds=(15, 3), calls=(5_000, 500), durable=(1_000, 100), projects=(100, 5))
-    began = time.perf_counter()
     rows, samples = in_memory(given.rounds, given.calls)
     say("durable calls")
     calls, steps = durable_cost(given.durable)
@@ -208,9 +207,10 @@ def main() -> int:
         )
     ours, bare = samples["recoverable, async"], samples["bare function, async"]
     blocking = samples["recoverable, blocking"]
-    report = Report(
-        benchmark="overhead",
-        question=QUESTION,
+    return answer(
+        "overhead",
+        QUESTION,
+        given,
         rows=rows,
         bars=[
             Bar(name="in memory, async, median", value=round(ours.median - bare.median, 2), limit=10, unit="µs"),
@@ -232,11 +232,8 @@ def main() -> int:
             f"tenacity {_version('tenacity')}, stamina {_version('stamina')}, backoff {_version('backoff')}",
             "spread is half the distance of the quartiles by the median",
         ],
-        quick=given.quick,
-        seconds=round(time.perf_counter() - began, 1),
         extra={name: list(each.values) for name, each in samples.items()},
     )
-    return finish(report, as_json=given.json)
 
 
 def _version(package: str) -> str:

@@ -9,7 +9,9 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 
-from benchmarks.paper import Run, compared, shown
+from benchmarks.pair import bar_moves, compared, widened_rows
+from benchmarks.paper import shown
+from benchmarks.record import Run
 from benchmarks.report import Report
 
 __all__ = ["as_html", "plot"]
@@ -38,32 +40,40 @@ def as_html(run: Run, other: Run | None = None) -> str:
     parts.append(_table(("", ""), run.machine.items()))
     if run.quick:
         parts.append("<p><strong>A quick run</strong>: it shows that everything works; its figures judge nothing.</p>")
-    parts += ["<h2>Promises and bars</h2>", _verdicts(run)]
+    parts += ["<h2>Promises and bars</h2>", _verdicts(run, other)]
     parts += [
         f'<p class="missed">{html.escape(name)} failed: {html.escape(why)}</p>' for name, why in run.failures.items()
     ]
     if other is not None:
-        moves = "".join(f"<li>{html.escape(line)}</li>" for line in compared(run, other))
-        parts.append(f"<h2>Against the other run</h2><ul>{moves}</ul>")
-    parts += [_section(report) for report in run.reports]
+        moves = "".join(f"<li>{html.escape(line)}</li>" for line in compared(other, run))
+        parts.append(f"<h2>Two runs</h2><details><summary>every figure of both</summary><ul>{moves}</ul></details>")
+    old = {} if other is None else {report.benchmark: report for report in other.reports}
+    parts += [_section(report, old.get(report.benchmark)) for report in run.reports]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Benchmarks</title>'
     return f'<!doctype html><html lang="en">{head}<style>{_STYLE}</style><body>{"".join(parts)}</body></html>\n'
 
 
-def _verdicts(run: Run) -> str:
-    rows = "".join(
-        f'<tr><td class="{"met" if bar.met else "missed"}">{"met" if bar.met else "not met"}</td>'
-        f"<td>{'promise' if bar.promise else 'own bar'}</td><td>{html.escape(f'{name}: {bar.name}')}</td>"
-        f"<td>{bar.value:g} {html.escape(bar.unit)}</td>"
-        f"<td>{'at least' if bar.at_least else 'at most'} {bar.limit:g}</td></tr>"
-        for name, bar in run.bars()
-    )
-    return f"<table><tr><th></th><th></th><th>what</th><th>figure</th><th>limit</th></tr>{rows}</table>"
+def _verdicts(run: Run, other: Run | None) -> str:
+    moves = {} if other is None else bar_moves(other, run)
+    rows = []
+    for name, bar in run.bars():
+        move = moves.get((name, bar))
+        before, spread = ("-", bar.spread) if move is None else (f"{move.first:g} ({move.share})", move.spread)
+        rows.append(
+            f'<tr><td class="{"met" if bar.met else "missed"}">{"met" if bar.met else "not met"}</td>'
+            f"<td>{'promise' if bar.promise else 'own bar'}</td><td>{html.escape(f'{name}: {bar.name}')}</td>"
+            f"<td>{bar.value:g} {html.escape(bar.unit)}</td>"
+            f"<td>{'at least' if bar.at_least else 'at most'} {bar.limit:g}</td>"
+            f"<td>{f'{spread:.0%}' if spread else '-'}</td><td>{before}</td></tr>"
+        )
+    head = "<tr><th></th><th></th><th>what</th><th>figure</th><th>limit</th><th>spread</th><th>other run</th></tr>"
+    return f"<table>{head}{''.join(rows)}</table>"
 
 
-def _section(report: Report) -> str:
-    names = list(dict.fromkeys(name for row in report.rows for name in row))
-    rows = [tuple(shown(row.get(name)) for name in names) for row in report.rows]
+def _section(report: Report, other: Report | None) -> str:
+    widened = widened_rows(report, other)
+    names = list(dict.fromkeys(name for row in widened for name in row))
+    rows = [tuple(shown(row.get(name)) for name in names) for row in widened]
     notes = "".join(f"<li>{html.escape(caveat)}</li>" for caveat in report.caveats)
     plots = "".join(plot(title, **series) for title, series in report.extra.get("plots", {}).items())
     question = f"<p>{html.escape(report.question)} <span class=note>({report.seconds:.0f} s)</span></p>"

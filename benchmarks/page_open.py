@@ -1,6 +1,6 @@
 """Does the engine slow down while somebody looks at its page?
 
-    python -m benchmarks.page_open [--size-mib 2048] [--rounds 7] [--quick] [--json]
+    python -m benchmarks.page_open [--size-mib 1024] [--rounds 5] [--quick] [--json]
 
 The worst case: ``resumable serve`` runs the download itself, so that engine and hub share one event loop. One file from
 nginx on loopback, with nobody looking and with a websocket client that watches everything; in turn, timed by the
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import statistics
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +23,7 @@ from benchmarks.hub_process import TOKEN, serving
 from benchmarks.large_file import make_file
 from benchmarks.nginx import serving as origin_serving
 from benchmarks.report import Bar, Cell, answer, options, say
-from benchmarks.samples import interleave, spread
+from benchmarks.samples import figures, interleave, ratio_bar
 from benchmarks.tools import ours, run
 
 QUESTION = "Does the engine slow down while somebody looks at its page?"
@@ -93,7 +92,7 @@ def _elsewhere(link: str, *, watched: bool) -> float:
 
 def main() -> int:
     """Run and report."""
-    given = options(__doc__, size_mib=(2048, 128), rounds=(7, 2))
+    given = options(__doc__, size_mib=(1024, 128), rounds=(5, 2))
     rows: list[dict[str, Cell]] = []
     bars: list[Bar] = []
     with tempfile.TemporaryDirectory(prefix="bench-page-root-") as name:
@@ -112,14 +111,13 @@ def main() -> int:
                     {
                         "download": where,
                         "": samples.name,
-                        "median s": samples.median,
+                        **figures(samples),
                         "least s": min(samples.values),
-                        "spread": f"{spread(samples.values):.0%}",
                     }
                     for samples in found.values()
                 ]
-                ratio = statistics.median(found["a page is open"].ratios(found["nobody looks"]))
-                bars.append(Bar(name=f"{where}, page open to not", value=round(ratio, 3), limit=1.03, unit="times"))
+                watched, alone = found["a page is open"], found["nobody looks"]
+                bars.append(ratio_bar(f"{where}, page open to not", watched, alone, limit=1.03, unit="times"))
     return answer(
         "page_open",
         QUESTION,

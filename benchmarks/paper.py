@@ -1,139 +1,57 @@
-"""A whole run of the benchmarks: what it found, what is kept of it, and how it reads as Markdown and against another
-run.
-"""
+"""A run of the benchmarks as Markdown, by itself or as the second of two: the report, and BENCHMARKS.md."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
 
+from benchmarks.pair import CLOSE, Move, bar_moves, moved, row_moves, widened_rows
+from benchmarks.record import Run
 from benchmarks.report import Bar, Report
 
-__all__ = ["Run", "as_markdown", "compared", "machine"]
+__all__ = ["as_markdown", "published", "shown"]
 
-_CLOSE = 0.15
-"""Two runs of one bar that differ by less than this share agree (issue 6)."""
+_LOSSES = Path(__file__).with_name("losses.md")
+"""What people have to say about the figures; the only part of BENCHMARKS.md that is written by hand."""
+_REPRODUCE = """`python -m benchmarks` on one small machine, with the figures that we lose left in. To reproduce them:
+`pip install -e '.[cli,web,celery,redis,speed,bench,test]'`, the tools of `.ci/run`, `pip install pypdl parfive obstore
+huggingface_hub` for the Python peers, then
 
+    python -m benchmarks --out first
+    python -m benchmarks --out second --compare first/report.json
+    python -m benchmarks --publish first/report.json second/report.json > BENCHMARKS.md
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """Every report of one run, and the benchmarks that gave none."""
-
-    machine: Mapping[str, str]
-    date: float
-    command: str
-    quick: bool
-    reports: Sequence[Report]
-    failures: Mapping[str, str]
-
-    @property
-    def kept(self) -> bool:
-        """Whether all benchmarks ran and no promise to the user is broken; a quick run judges nothing."""
-        broken = any(bar.promise and not bar.met for report in self.reports for bar in report.bars)
-        return not self.failures and (self.quick or not broken)
-
-    def bars(self) -> Iterator[tuple[str, Bar]]:
-        """Yield every bar with its benchmark, the promises first."""
-        pairs = [(report.benchmark, bar) for report in self.reports for bar in report.bars]
-        yield from sorted(pairs, key=lambda pair: not pair[1].promise)
-
-    def verdicts(self) -> list[str]:
-        """Return a line a bar, and one a failure."""
-        lines = [f"{'promise' if bar.promise else 'own bar'}  {bar}  [{name}]" for name, bar in self.bars()]
-        return [*lines, *(f"FAILED   {name}: {why}" for name, why in self.failures.items())]
-
-    def to_json(self) -> str:
-        """Return it as one JSON object."""
-        return json.dumps(
-            {
-                "machine": dict(self.machine),
-                "date": self.date,
-                "command": self.command,
-                "quick": self.quick,
-                "reports": [json.loads(report.to_json()) for report in self.reports],
-                "failures": dict(self.failures),
-            },
-            indent=1,
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what ``to_json`` wrote; raises ValueError for anything else."""
-        values = json.loads(text)
-        values["reports"] = [Report.from_json(json.dumps(report)) for report in values["reports"]]
-        return cls(**values)
+The last line made this file."""
 
 
-def machine() -> dict[str, str]:
-    """Return what the figures depend on."""
-    model = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?"
-    )
-    memory = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "?"
-    )
-    return {
-        "processor": f"{os.cpu_count()} x {model}",
-        "memory": memory,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "load when it began": f"{os.getloadavg()[0]:.2f}",
-    }
+def published(first: Run | None, run: Run) -> str:
+    """Return BENCHMARKS.md: of two runs, or of one."""
+    return as_markdown(run, first, before=_REPRODUCE, after=_LOSSES.read_text("utf-8").strip())
 
 
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text("utf-8").splitlines()
-    except OSError:
-        return []
+def as_markdown(run: Run, first: Run | None = None, *, before: str = "", after: str = "") -> str:
+    """Return the report for people who read it in a terminal or on a forge.
 
-
-def as_markdown(run: Run, other: Run | None = None) -> str:
-    """Return the report for people who read it in a terminal or on a forge."""
-    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.date))
-    parts = [f"# Benchmarks of {when}", f"`{run.command}`", _grid(("", ""), run.machine.items())]
+    ``first`` is an earlier run to set this one against. ``before`` comes ahead of the figures, ``after`` behind the
+    bars.
+    """
+    parts = [f"# Benchmarks of {_when(run)}", before, _machines(run, first)]
     if run.quick:
         parts.append("A quick run: small forms that show that everything works. Its figures judge nothing.")
-    verdicts = [
-        (
-            "met" if bar.met else "**not met**",
-            "promise" if bar.promise else "own bar",
-            f"{name}: {bar.name}",
-            _judged(bar),
-        )
-        for name, bar in run.bars()
+    parts += ["## Promises and bars", _bars(run, first)]
+    runs = {"": run} if first is None else {"first run, ": first, "this run, ": run}
+    failures = [
+        f"* **{which}{name} failed**: {why}" for which, one in runs.items() for name, why in one.failures.items()
     ]
-    parts += ["## Promises and bars", _grid(("", "", "what", "figure"), verdicts)]
-    if run.failures:
-        parts.append("\n".join(f"* **{name} failed**: {why}" for name, why in run.failures.items()))
-    if other is not None:
-        parts += ["## Against the other run", "\n".join(f"* {line}" for line in compared(run, other))]
-    for report in run.reports:
-        names = list(dict.fromkeys(name for row in report.rows for name in row))
-        rows = [tuple(shown(row.get(name)) for name in names) for row in report.rows]
-        parts += [f"## {report.benchmark}", f"{report.question} ({report.seconds:.0f} s)", _grid(tuple(names), rows)]
-        parts.append("\n".join(f"* {caveat}" for caveat in report.caveats))
+    parts += ["\n".join(failures), after]
+    old = {} if first is None else {report.benchmark: report for report in first.reports}
+    new = {report.benchmark: report for report in run.reports}
+    for name in {**old, **new}:
+        parts += _section(new.get(name) or old[name], old.get(name) if name in new else None, alone=name not in new)
+    if first is not None:
+        parts += ["## Figures that the two runs do not agree on", _moved(row_moves(first, run))]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def compared(run: Run, other: Run) -> list[str]:
-    """Return how each bar's figure moved since another run, the largest move first."""
-    before = {(name, bar.name): bar for name, bar in other.bars()}
-    moves = []
-    for name, bar in run.bars():
-        old = before.get((name, bar.name))
-        if old is not None and old.value:
-            moves.append((bar.value / old.value, f"{name}: {bar.name}: {old.value:g} -> {bar.value:g} {bar.unit}"))
-    moves.sort(key=lambda move: -abs(move[0] - 1))
-    return [f"{text} ({'agrees' if abs(ratio - 1) <= _CLOSE else f'{ratio:.2f} x'})" for ratio, text in moves]
 
 
 def shown(cell: object) -> str:
@@ -143,12 +61,82 @@ def shown(cell: object) -> str:
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 
-def _judged(bar: Bar) -> str:
-    return f"{bar.value:g} {bar.unit} ({'>=' if bar.at_least else '<='} {bar.limit:g})"
+def _when(run: Run) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.date))
 
 
-def _grid(head: Sequence[str], rows: object) -> str:
-    lines = [tuple(str(cell).replace("|", "\\|") for cell in row) for row in rows]  # type: ignore[attr-defined]
+def _machines(run: Run, first: Run | None) -> str:
+    names = [*run.machine, *(name for name in (first.machine if first else ()) if name not in run.machine)]
+    if first is None:
+        return _grid(("", ""), [("command", f"`{run.command}`"), *run.machine.items()])
+    rows = [(name, first.machine.get(name, "-"), run.machine.get(name, "-")) for name in names]
+    commands = ("command", f"`{first.command}`", f"`{run.command}`")
+    return _grid(("", "first run", "this run"), [("began", _when(first), _when(run)), commands, *rows])
+
+
+def _bars(run: Run, first: Run | None) -> str:
+    if first is None:
+        rows = [(*_verdict(name, bar), _figure(bar), _limit(bar), _spread(bar.spread)) for name, bar in run.bars()]
+        return _grid(("", "", "what", "figure", "limit", "spread"), rows)
+    moves, lines = bar_moves(first, run), []
+    for name, bar in run.bars():
+        move, verdict = moves.get((name, bar)), list(_verdict(name, bar))
+        if move is None:
+            lines.append((*verdict, "-", _figure(bar), _limit(bar), "-", _spread(bar.spread)))
+            continue
+        if Bar(name="", value=move.first, limit=bar.limit, unit="", at_least=bar.at_least).met != bar.met:
+            verdict[0] = "**met in one of two**"
+        wide = _spread(move.spread) + ("" if move.agrees else ", widened")
+        lines.append((*verdict, f"{move.first:g}", _figure(bar), _limit(bar), move.share, wide))
+    here = {(name, bar.name) for name, bar in run.bars()}
+    for name, bar in first.bars():
+        if (name, bar.name) not in here:
+            lines.append((*_verdict(name, bar), _figure(bar), "-", _limit(bar), "-", _spread(bar.spread)))
+    agree = sum(move.agrees for move in moves.values())
+    head = ("", "", "what", "first run", "this run", "limit", "difference", "spread")
+    said = f"{agree} of {len(moves)} agree within {CLOSE:.0%}"
+    return (
+        f"{_grid(head, lines)}\n\n{said}; where they do not, the spread is widened: it reaches from one to the other."
+    )
+
+
+def _section(report: Report, first: Report | None, *, alone: bool) -> list[str]:
+    rows = widened_rows(report, first)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    took = f"{report.seconds:.0f} s" + (", the first run's" if alone else "")
+    return [
+        f"## {report.benchmark}",
+        f"{report.question} ({took})",
+        _grid(tuple(names), [tuple(shown(row.get(name)) for name in names) for row in rows]),
+        "\n".join(f"* {caveat}" for caveat in report.caveats),
+    ]
+
+
+def _moved(moves: Sequence[Move]) -> str:
+    far = moved(moves)
+    said = f"{len(moves) - len(far)} of the {len(moves)} figures in the tables above agree within {CLOSE:.0%}."
+    rows = [(move.what, f"{move.first:.4g}", f"{move.second:.4g}", move.share) for move in far]
+    return "\n\n".join(part for part in (said, _grid(("what", "first run", "this run", "difference"), rows)) if part)
+
+
+def _verdict(name: str, bar: Bar) -> tuple[str, str, str]:
+    return "met" if bar.met else "**not met**", "promise" if bar.promise else "own bar", f"{name}: {bar.name}"
+
+
+def _figure(bar: Bar) -> str:
+    return f"{bar.value:g} {bar.unit}"
+
+
+def _limit(bar: Bar) -> str:
+    return f"{'>=' if bar.at_least else '<='} {bar.limit:g}"
+
+
+def _spread(share: float) -> str:
+    return f"{share:.0%}" if share else "-"
+
+
+def _grid(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [tuple(str(cell).replace("|", "\\|") for cell in row) for row in rows]
     if not lines:
         return ""
     return "\n".join("| " + " | ".join(row) + " |" for row in [tuple(head), tuple("---" for _ in head), *lines])

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-__all__ = ["Bar", "Report", "answer", "finish", "options", "say", "table"]
+__all__ = ["Bar", "Report", "answer", "options", "say", "table"]
 
 Cell = str | float | int | None
 
@@ -31,6 +31,8 @@ class Bar:
     """Whether more is better."""
     promise: bool = False
     """Whether the user was promised it; the others are our own, tighter ones."""
+    spread: float = 0.0
+    """How far the rounds lie apart, as ``samples.spread`` has it; 0 where the figure is no median of rounds."""
 
     @property
     def met(self) -> bool:
@@ -76,15 +78,17 @@ class Report:
         return cls(**values)
 
 
-def options(doc: str | None, **numbers: tuple[int, int]) -> argparse.Namespace:
-    """Parse the command line: ``--json``, ``--quick`` and a whole-number option a name, ``(usual, quick)`` by
-    default. From here on the time counts (``started``).
+def options(doc: str | None, *, words: Sequence[str] = (), **numbers: tuple[int, int]) -> argparse.Namespace:
+    """Parse the command line: ``--json``, ``--quick``, a whole-number option a name, ``(usual, quick)`` by default, and
+    ``words``, which are empty by default. From here on the time counts (``started``).
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON line on stdout")
     parser.add_argument("--quick", action="store_true", help="a smaller form, to see that it works")
     for name, (usual, quick) in numbers.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"default {usual}, quick {quick}")
+    for name in words:
+        parser.add_argument(f"--{name.replace('_', '-')}", default="", help="names, separated by commas")
     given = parser.parse_args()
     for name, (usual, quick) in numbers.items():
         if getattr(given, name) is None:
@@ -124,8 +128,11 @@ def answer(
     rows: Sequence[Mapping[str, Cell]],
     bars: Sequence[Bar],
     caveats: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
 ) -> int:
-    """Report what was found by the ``options`` given, as ``finish`` does."""
+    """Report what was found by the ``options`` given; return the exit status, 1 where a bar is missed and the run was
+    not a quick one.
+    """
     report = Report(
         benchmark=benchmark,
         question=question,
@@ -134,13 +141,9 @@ def answer(
         caveats=caveats,
         quick=given.quick,
         seconds=round(time.perf_counter() - given.started, 1),
+        extra=extra or {},
     )
-    return finish(report, as_json=given.json)
-
-
-def finish(report: Report, *, as_json: bool) -> int:
-    """Print the report; return the exit status, 1 where a bar is missed and the run was not a quick one."""
-    if as_json:
+    if given.json:
         print(report.to_json())
     else:
         print(f"{report.question}\n")

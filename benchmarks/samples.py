@@ -6,11 +6,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from benchmarks.report import say
+from benchmarks.report import Bar, Cell, say
 
-__all__ = ["Samples", "interleave", "spread"]
+__all__ = ["Leniency", "Samples", "TooSlowError", "figures", "interleave", "ratio_bar", "spread"]
+
+_TRIES = 3
+
+
+class TooSlowError(RuntimeError):
+    """A contestant was stopped because it took too long; it is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +48,67 @@ def spread(values: Sequence[float]) -> float:
     return (high - low) / 2 / statistics.median(values)
 
 
-def interleave(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Samples]:
+def ratio_bar(name: str, mine: Samples, theirs: Samples, *, limit: float, unit: str = "x") -> Bar:
+    """Judge one against another by the median of each round's ratio; its spread is that of the rounds."""
+    ratios = mine.ratios(theirs)
+    return Bar(
+        name=name, value=round(statistics.median(ratios), 3), limit=limit, unit=unit, spread=round(spread(ratios), 3)
+    )
+
+
+def figures(one: Samples) -> dict[str, Cell]:
+    """Return the cells of a row of seconds: the median, how far the rounds lie apart, and how many there were."""
+    return {"median s": one.median, "spread": f"{spread(one.values):.0%}", "runs": len(one.values)}
+
+
+@dataclass(slots=True)
+class Leniency:
+    """Which contestants may fail without ending the benchmark, and what they did; a crash is news of that peer."""
+
+    peers: frozenset[str] = frozenset()
+    notes: list[str] = field(default_factory=list)
+
+    def measured(self, name: str, once: Callable[[], float]) -> float | None:
+        """Return what one run gave; None where a peer failed three times in a row or took too long."""
+        for number in range(_TRIES):
+            try:
+                return once()
+            except RuntimeError as error:
+                if name not in self.peers:
+                    raise
+                say(f"  {name} failed: {error}")
+                self.notes.append(f"{name}, run again after: {error}")
+                if isinstance(error, TooSlowError) or number == _TRIES - 1:
+                    self.notes[-1] = f"no figures of {name}: {error}"
+                    return None
+        return None
+
+
+def interleave(
+    contestants: Mapping[str, Callable[[], float]],
+    rounds: int,
+    *,
+    fewer: Mapping[str, int] | None = None,
+    leniency: Leniency | None = None,
+) -> dict[str, Samples]:
     """Run every contestant once a round, each round beginning with another one; returns their samples by name.
 
-    A contestant returns what it measured, so that it can leave its own preparation out.
+    A contestant returns what it measured, so that it can leave its own preparation out. ``fewer`` names those that run
+    in so many of the first rounds only. One that ``leniency`` lets fail is left out altogether if it does.
     """
-    names = list(contestants)
+    names, lenient = list(contestants), leniency or Leniency()
+    most = {name: min(rounds, (fewer or {}).get(name, rounds)) for name in names}
     values: dict[str, list[float]] = {name: [] for name in names}
+    out: set[str] = set()
     for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            values[name].append(contestants[name]())
-            say(f"  round {number + 1} of {rounds}: {name} {values[name][-1]:.3f}")
-    return {name: Samples(name, tuple(measured)) for name, measured in values.items()}
+            if name in out or number >= most[name]:
+                continue
+            measured = lenient.measured(name, contestants[name])
+            if measured is None:
+                out.add(name)
+                continue
+            values[name].append(measured)
+            say(f"  round {number + 1} of {most[name]}: {name} {measured:.3f}")
+    return {name: Samples(name, tuple(values[name])) for name in names if name not in out}

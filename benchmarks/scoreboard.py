@@ -3,26 +3,28 @@
     python -m benchmarks.scoreboard [--rows N] [--tools NAME,...] [--quick] [--json]
 
 20 scenarios of one 32 MiB file. A cell says how it ended and how many MiB the origin sent. Ours must be right in every
-row that can be, say so loudly in the others, and fetch at most one chunk twice per fault.
+row that can be, say so loudly in the others, and fetch at most one chunk twice per fault. Ours plays alone; the peers
+play eight bouts at once, each in a process with an origin of its own, since they mostly wait.
 """
 
 from __future__ import annotations
 
-import argparse
+import multiprocessing
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.hostile import SCENARIOS, Bout, Ending, Outcome, Scenario
-from benchmarks.report import Bar, Cell, Report, finish, say
-from benchmarks.tools import Tool, installed, missing, version
+from benchmarks.hostile import PATIENCE_S, SCENARIOS, Bout, Ending, Outcome
+from benchmarks.report import Bar, Cell, answer, options, say
+from benchmarks.tools import LIBRARIES, Tool, installed, missing, version
 from tests.origin import Origin
 
 QUESTION = "What do downloaders do with a hostile origin?"
+AT_ONCE = 8
 LOUD = {"a page in place of later ranges", "disk full at 20 MiB"}
 """Rows in which no tool can have the file: the right outcome is an error."""
 
@@ -50,6 +52,7 @@ TOOLS: tuple[Tool, ...] = (
 MODULES: Mapping[str, Tool] = {
     "pypdl": Tool("pypdl", (sys.executable, "-c", _PYPDL, "{url}", "{out}")),
     "parfive": Tool("parfive", (sys.executable, "-c", _PARFIVE, "{url}", "{folder}")),
+    **{tool.module: tool for tool in LIBRARIES if tool.module not in {"pypdl", "parfive"}},
 }
 
 
@@ -59,10 +62,25 @@ def contestants(names: Sequence[str]) -> list[Tool]:
     return [tool for tool in found if not names or tool.name in names]
 
 
-def bout(tool: Tool, scenario: Scenario) -> Outcome:
+def bout(tool: Tool, number: int) -> Outcome:
     """Play one scenario with one tool, in a folder and at an origin of their own."""
     with tempfile.TemporaryDirectory(prefix="bench-hostile-") as name, Origin() as origin:
-        return scenario.play(Bout(tool, origin, Path(name)))
+        return SCENARIOS[number].play(Bout(tool, origin, Path(name)))
+
+
+def play(tools: Sequence[Tool], rows: int, *, at_once: int) -> dict[tuple[int, str], Outcome]:
+    """Play the first scenarios with all tools, so many bouts at once; returns the outcomes by row and tool.
+
+    The processes are new ones, not forked: this one has threads.
+    """
+    found: dict[tuple[int, str], Outcome] = {}
+    with ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn")) as pool:
+        playing = {pool.submit(bout, tool, number): (number, tool) for number in range(rows) for tool in tools}
+        for done in as_completed(playing):
+            number, tool = playing[done]
+            found[number, tool.name] = done.result()
+            say(f"  {len(found)} of {len(playing)}: {SCENARIOS[number].name}: {tool.name} {done.result()}")
+    return found
 
 
 def in_order(scenario: str, outcome: Outcome) -> bool:
@@ -70,50 +88,39 @@ def in_order(scenario: str, outcome: Outcome) -> bool:
     return outcome.ending is (Ending.ERROR if scenario in LOUD else Ending.RIGHT)
 
 
-def _parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON line on stdout")
-    parser.add_argument("--quick", action="store_true", help="ours alone")
-    parser.add_argument("--rows", type=int, default=len(SCENARIOS), help="only the first so many scenarios")
-    parser.add_argument("--tools", default="", help="only these, separated by commas")
-    return parser.parse_args()
-
-
 def main() -> int:
     """Run and report."""
-    given = _parsed()
-    started = time.perf_counter()
+    given = options(__doc__, words=("tools",), rows=(len(SCENARIOS), len(SCENARIOS)))
     tools = contestants(["resumable"] if given.quick else [name for name in given.tools.split(",") if name])
-    rows: list[dict[str, Cell]] = []
-    wrong = 0
-    for scenario in SCENARIOS[: given.rows]:
-        row: dict[str, Cell] = {"scenario": scenario.name}
-        for tool in tools:
-            outcome = bout(tool, scenario)
-            say(f"  {scenario.name}: {tool.name} {outcome}")
-            row[tool.name] = str(outcome)
-            wrong += tool.name == "resumable" and not in_order(scenario.name, outcome)
-        rows.append(row)
+    mine, peers = [tool for tool in tools if tool.name == "resumable"], [t for t in tools if t.name != "resumable"]
+    found = play(mine, given.rows, at_once=1) | play(peers, given.rows, at_once=AT_ONCE)
+    scenarios = list(enumerate(SCENARIOS[: given.rows]))
+    rows: list[dict[str, Cell]] = [
+        {"scenario": scenario.name, **{tool.name: str(found[number, tool.name]) for tool in tools}}
+        for number, scenario in scenarios
+    ]
+    endings = [(scenario.name, found[number, tool.name]) for number, scenario in scenarios for tool in mine]
+    wrong = sum(not in_order(*ending) for ending in endings)
     versions = [
         f"{tool.name}: {version(tool.binary)}"
         for tool in tools
         if shutil.which(tool.binary) and tool.binary != sys.executable
     ]
-    report = Report(
-        benchmark="scoreboard",
-        question=QUESTION,
+    absent = [name for name in MODULES if find_spec(name) is None]
+    return answer(
+        "scoreboard",
+        QUESTION,
+        given,
         rows=rows,
         bars=[Bar(name="rows in which ours is not right", value=wrong, limit=0, unit="rows", promise=True)],
         caveats=[
             "4 connections and about 5 tries where a tool has such options; the number is the MiB the origin sent",
-            f"killed after a minute or 40 times the file: {Ending.HANGS.value}",
+            f"killed after {PATIENCE_S:.0f} s or 40 times the file: {Ending.HANGS.value}",
+            f"the peers play {AT_ONCE} bouts at once",
             *versions,
-            *(f"not installed: {name}" for name in missing(TOOLS)),
+            *(f"not installed: {name}" for name in [*missing(TOOLS), *absent]),
         ],
-        quick=given.quick,
-        seconds=round(time.perf_counter() - started, 1),
     )
-    return finish(report, as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.nginx import serving
-from benchmarks.report import Bar, Cell, Report, finish, options
+from benchmarks.report import Bar, Cell, answer, options
 from benchmarks.samples import interleave, spread
 from benchmarks.tools import ours, run
 
@@ -50,7 +49,6 @@ def contestants(base: str, folder: Path) -> dict[str, Callable[[], float]]:
 def main() -> int:
     """Run and report."""
     given = options(__doc__, rounds=(15, 3))
-    started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bench-startup-") as name:
         folder = Path(name)
         (folder / "root").mkdir()
@@ -65,19 +63,17 @@ def main() -> int:
         for one in samples.values()
     ]
     median = {name: statistics.median(one.values) for name, one in samples.items()}
-    report = Report(
-        benchmark="startup",
-        question=QUESTION,
+    return answer(
+        "startup",
+        QUESTION,
+        given,
         rows=rows,
         bars=[
             Bar(name="resumable --help", value=round(median["resumable --help"], 1), limit=60, unit="ms"),
             Bar(name="resumable get of 1 byte", value=round(median["resumable get, 1 byte"], 1), limit=250, unit="ms"),
         ],
         caveats=["`import aiohttp` alone is the floor of every program that uses it"],
-        quick=given.quick,
-        seconds=round(time.perf_counter() - started, 1),
     )
-    return finish(report, as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+from benchmarks.samples import TooSlowError
 
 __all__ = ["LIBRARIES", "PEERS", "SYNCED", "Cost", "Tool", "installed", "missing", "ours", "run", "version"]
 
@@ -151,20 +155,38 @@ class Cost:
     peak_rss: int
 
 
-def run(command: Sequence[str], *, env: dict[str, str] | None = None) -> Cost:
-    """Run a command to its end; raises RuntimeError with what it said when it fails."""
+def run(command: Sequence[str], *, env: dict[str, str] | None = None, most_s: float | None = None) -> Cost:
+    """Run a command to its end; raises RuntimeError with what it said when it fails, TooSlowError after ``most_s``."""
     # An installed program has its bytecode beside it; without that every run would measure Python's compiler.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     process = subprocess.Popen(
-        list(command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**environ, **(env or {})}
+        list(command),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**environ, **(env or {})},
+        start_new_session=most_s is not None,
     )
     assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(most_s or 0, stop)
+    if most_s is not None:
+        timer.start()
+    try:
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    finally:
+        timer.cancel()
     wall = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stderr.close()
+    if late.is_set():
+        raise TooSlowError(f"{Path(command[0]).name} was stopped after {most_s:.0f} s")
     if process.returncode:
         msg = f"{command[0]} ended with {process.returncode}: {said[-500:].decode(errors='replace')}"
         raise RuntimeError(msg)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import socket
 import threading
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 __all__ = ["MIB", "RangeOrigin", "lay_down"]
 
 MIB = 1 << 20
+_BLOCK = 16 * MIB
 
 
 class RangeOrigin:
@@ -21,6 +24,8 @@ class RangeOrigin:
         self.length = length
         self.arrivals: list[float] = []
         self.last_sent = 0.0
+        self.sent: list[int] = []
+        """Bytes of body, a figure for each block that left."""
         self._rate = rate
         self._free_at = 0.0
         self._pace = threading.Lock()
@@ -58,6 +63,7 @@ class RangeOrigin:
                         self._wait_for_turn(sent)
                         connection.sendall(zeros[:sent])
                         self.last_sent = time.time()
+                        self.sent.append(sent)
                         count -= sent
                 except OSError:
                     return
@@ -77,7 +83,11 @@ class RangeOrigin:
 
 
 async def lay_down(folder: Path, url: str, length: int, *, missing: int) -> None:
-    """Write the rows and the part file of a process that was killed when ``missing`` of ``length`` bytes were left."""
+    """Write the rows and the part file of a process that was killed when ``missing`` of ``length`` bytes were left.
+
+    What an earlier round finished in the same folder is cut back to that, so that its bytes are written once. Returns
+    when they are on the disk.
+    """
     from recovery import State
     from recovery.database import Database
     from recovery.journal import JOURNAL, Journal, OperationSpec
@@ -95,9 +105,9 @@ async def lay_down(folder: Path, url: str, length: int, *, missing: int) -> None
     )
     download_id = id_of(key_of(request))
     grid = ChunkGrid(length, chunk_size_for(length))
-    with open(f"{dest}.part", "wb") as file:
-        zeros = bytes(16 * MIB)
-        file.writelines(zeros for _ in range((length - missing) // len(zeros)))
+    _lay_part(dest, (length - missing) // _BLOCK * _BLOCK)
+    for stale in folder.glob("state.db*"):
+        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     digest = hashlib.sha256(bytes(grid.chunk_size)).digest()
     async with await Database.open(folder / "state.db", (JOURNAL, DOWNLOADS)) as database:
         journal, store = Journal(database), SqliteCheckpoints(database)
@@ -121,3 +131,13 @@ async def lay_down(folder: Path, url: str, length: int, *, missing: int) -> None
         whole = (length - missing) // grid.chunk_size
         await store.commit(download_id, generation, [Checkpoint(i, grid.chunk_size, digest) for i in range(whole)])
         await journal.record(download_id, generation, state=State.PAUSED, now=time.time())
+    os.sync()
+
+
+def _lay_part(dest: Path, laid: int) -> None:
+    part = Path(f"{dest}.part")
+    if dest.exists():
+        dest.replace(part)
+    with open(part, "ab") as file:
+        file.truncate(min(laid, file.tell()))
+        file.writelines(bytes(_BLOCK) for _ in range((laid - file.tell()) // _BLOCK))

@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report import Bar, Cell, Report, finish, options, say
+from benchmarks.report import Bar, Cell, answer, options, say
 from recovery.database import Database
 from recovery.journal import JOURNAL, Journal
 from recovery.records import OperationSpec
@@ -176,15 +176,15 @@ def measure(
 def main() -> int:
     """Run and report."""
     given = options(__doc__, count=(2000, 200), seconds=(20, 2))
-    began = time.perf_counter()
     rows = []
     if MEMORY.is_dir():
         rows += measure(MEMORY, given.count, given.seconds, " in memory")[0]
     found, (single, whole, many), missing, check = measure(None, given.count, given.seconds, "")
     rows += found
-    report = Report(
-        benchmark="writes",
-        question=QUESTION,
+    return answer(
+        "writes",
+        QUESTION,
+        given,
         rows=rows,
         bars=[
             Bar(name="write, one process, p99", value=_ms(share(single, 0.99)), limit=10, unit="ms"),
@@ -198,10 +198,7 @@ def main() -> int:
             f"SQLite {sqlite3.sqlite_version}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
             "maxima are at the mercy of whatever else runs on the machine",
         ],
-        quick=given.quick,
-        seconds=round(time.perf_counter() - began, 1),
     )
-    return finish(report, as_json=given.json)
 
 
 def _ms(seconds: float) -> float:
