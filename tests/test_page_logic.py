@@ -235,6 +235,28 @@ async def test_the_time_left_is_that_of_what_goes_on(page: Page) -> None:
     assert found == [[eta, percent] for _, eta, percent in TOTALS]
 
 
+async def test_each_filter_counts_what_it_shows(page: Page) -> None:
+    """What was cancelled is not done, nor anything else that has a filter of its own: it stands under "All"."""
+    states = ("queued", "running", "waiting", "parked", "paused", "verifying", "complete", "failed", "cancelled")
+    downloads = [record(state, state) for state in states]
+    counts, shown = await page.evaluate(
+        """async (downloads) => {
+          const { passes } = await import("./static/elements/project-card.js");
+          const store = new m.Store();
+          store.applySnapshot({ epoch: "e", seq: 1, ts: 1, downloads });
+          const { counts } = store.summary();
+          const names = (filter) => downloads.filter((one) => passes(one, filter)).map((one) => one.state);
+          return [counts, Object.fromEntries(Object.keys(counts).map((filter) => [filter, names(filter)]))];
+        }""",
+        downloads,
+    )
+    assert (shown["done"], shown["failed"]) == (["complete"], ["failed"])
+    assert shown["active"] == ["queued", "running", "waiting", "parked", "paused", "verifying"]
+    assert shown["recovering"] == ["waiting", "parked"]
+    assert shown["all"] == list(states)
+    assert counts == {word: len(names) for word, names in shown.items()}
+
+
 async def test_who_stands_in_the_banner(page: Page) -> None:
     """And as what: recovering by itself, or in need of a person."""
     assert [want for _, want in TROUBLE] == await page.evaluate("all => all.map(m.troubleOf)", [a for a, _ in TROUBLE])

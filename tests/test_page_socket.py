@@ -292,6 +292,39 @@ async def test_reconnecting_a_hosts_own_socket(page: Page) -> None:
     assert asked == 1
 
 
+async def test_news_of_another_server_do_not_void_the_answer_that_is_on_its_way(page: Page) -> None:
+    """A host's client that is let in without a version is sent news at once: more of them than round trips."""
+    asked, status, done = await page.evaluate("""async () => {
+      const heard = {}, acks = [];
+      const on = (event, listener) => { heard[event] = listener; };
+      const socket = { connected: false, on, off() {}, emit(...args) { acks.push(args.at(-1)); } };
+      const store = m.connect({ socket });
+      const download = { download_id: "a", project_id: "p", retry_at: null, rev: 1, bytes_done: 1, state: "running" };
+      const snapshot = (epoch) => ({ ok: true, epoch, seq: 1, ts: 1, downloads: [download] });
+      const turn = () => new Promise((go) => setTimeout(go));
+      const arrive = () => { socket.connected = true; heard.connect(); };
+      arrive();
+      acks.pop()(snapshot("e1"));
+      await turn();
+      socket.connected = false;
+      heard.disconnect();
+      arrive();  // to a hub that was started anew
+      const first = acks[0];
+      const news = (seq) => {
+        const progress = { ...download, rev: seq, bytes_done: seq };
+        heard.progress_update({ epoch: "e2", seq, project_id: "p", progress });
+      };
+      for (let seq = 2; seq < 40; seq++) news(seq);
+      first(snapshot("e2"));
+      await turn();
+      news(41);
+      const seen = [acks.length, store.status, store.downloads.get("a").bytes_done];
+      store.close();
+      return seen;
+    }""")
+    assert (asked, status, done) == (1, "live", 41)
+
+
 async def test_a_line_that_died_in_silence_is_noticed(page: Page) -> None:
     """No pings, no bytes, no FIN: after interval and timeout the page says so, and comes back by itself."""
     async with serving(ping_interval=1, ping_timeout=1) as server, following(page, server.url):

@@ -600,3 +600,26 @@ async def test_the_title_and_the_token(browser: Browser) -> None:
         assert "s3cret" not in await page.content()
         await page.get_by_text("Connection to the server lost. Figures may be out of date.").wait_for()
         await page.get_by_text("Loading downloads…").wait_for()
+
+
+async def test_a_card_that_is_given_another_store_shows_that_one(page: Page) -> None:
+    """A host that reconnects to another hub keeps its elements; a row must not stay with the one before."""
+    await show(page, snapshot([record("a", bytes_done=10 * MB)]))
+    said = await page.evaluate(
+        """async (snapshot) => {
+          const { Store } = await import("./static/resumable.js");
+          const card = document.createElement("project-card");
+          card.projectId = snapshot.downloads[0].project_id;
+          card.store = store;
+          document.body.append(card);
+          const other = new Store();
+          other.applySnapshot(snapshot);
+          card.store = other;
+          const row = card.shadowRoot.querySelector("download-progress");
+          const said = row.shadowRoot.querySelector(".figures").textContent;
+          card.remove();
+          return said;
+        }""",
+        snapshot([record("a", bytes_done=90 * MB)], epoch="other"),
+    )
+    assert "90.0 MB of 100 MB" in said

@@ -52,6 +52,8 @@ export class Connection {
   /** @type {[string, (value: any) => void][]} */
   #heard = [];
   #round = 0;
+  /** Whether everything has been asked for and has not come yet. */
+  #asking = false;
 
   /** @param {Store} store @param {ConnectOptions} options */
   constructor(store, { base = new URL("../", import.meta.url), token = "", socket, fallback = socket === undefined }) {
@@ -121,19 +123,22 @@ export class Connection {
 
   /** @param {import("./types.js").ProgressBatch} batch */
   #news(batch) {
-    // Before the first snapshot there is nothing to lay it on; the snapshot will hold it.
-    if (this.store.ready && !this.store.applyBatch(batch)) void this.#resync();
+    // Before the first snapshot there is nothing to lay it on; the snapshot will hold it. Nor does one that is on its
+    // way become better by asking again: each question voids the answer to the one before.
+    if (this.store.ready && !this.store.applyBatch(batch) && !this.#asking) void this.#resync();
   }
 
   /** Ask for everything; whatever changed while the line was down is in the answer. */
   async #resync() {
     const round = ++this.#round;
+    this.#asking = true;
     const snapshot = await this.#snapshot();
     if (round !== this.#round || !this.socket.connected) return;
     if (snapshot?.ok !== true) {
       setTimeout(() => round === this.#round && this.socket.connected && void this.#resync(), GRACE_MS);
       return;
     }
+    this.#asking = false;
     this.store.applySnapshot(snapshot);
     this.#neverUp = 0;
     this.polling?.stop();

@@ -69,10 +69,11 @@ export function troubleKey(download) {
   return `${download.download_id}:${download.episode ?? 0}:${troubleOf(download)}`;
 }
 
-/** @param {Download} download @returns {"active"|"failed"|"done"} */
-export function bucketOf(download) {
-  if (download.state === "failed") return "failed";
-  return download.state === "complete" || download.state === "cancelled" ? "done" : "active";
+/** Under which filter it stands beside "All"; what was cancelled is neither done nor going to be. @param {Download} download @returns {"active"|"failed"|"done"|null} */
+export function bucketOf({ state }) {
+  if (state === "cancelled") return null;
+  if (state === "failed") return "failed";
+  return state === "complete" ? "done" : "active";
 }
 
 /** @param {Download} download @returns {"good"|"bad"|"warn"|"info"|"plain"} */

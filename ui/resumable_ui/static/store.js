@@ -264,7 +264,8 @@ function summarise(downloads) {
   const going = { left: 0, done: 0, total: 0, known: true };
   for (const download of downloads) {
     sum.counts.all += 1;
-    sum.counts[bucketOf(download)] += 1;
+    const bucket = bucketOf(download);
+    if (bucket !== null) sum.counts[bucket] += 1;
     const trouble = troubleOf(download);
     if (trouble === "recovering") sum.counts.recovering += 1;
     if (trouble !== null) sum[trouble].push(download);

@@ -65,7 +65,8 @@ export class ProjectCard extends StoreElement {
   }
 
   /** @override */
-  start() {
+  start(/** @type {import("../store.js").Store} */ store) {
+    for (const { row } of this.#rows.values()) row.store = store;
     this.watch(`project:${this.projectId}`, () => this.draw());
     this.draw();
   }
