@@ -1,30 +1,25 @@
-"""Whole-file SHA-256 off the event loop: behind a running transfer, or of a file that stands there.
+"""Whole-file SHA-256 off the event loop, behind a running transfer.
 
-Not the chunk digests: those are fed where the bytes are written (``partfile.py``).
+Not the chunk digests: those are fed where the bytes are written (``partfile.py``). Finished files are read in
+``verify.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Final
 
-from resumable.disk_errors import local_error
 from resumable.errors import DeviceError, LocalError
-from resumable.hops import Hops, io_executor, shutdown_io_executor
 from resumable.ports import Digester, PartFile
 from resumable.settling import until_done
 
-__all__ = ["FollowBehind", "io_executor", "sha256_of", "shutdown_io_executor"]
+__all__ = ["FollowBehind"]
 
 _STEP: Final = 4 << 20
 """Bytes per hop: 3 ms of hashing, so that writes never queue long behind it."""
 _FIRST_SPACING: Final = 64 << 20
 _MOST_MARKS: Final = 64
-_BLOCK: Final = 1 << 20
 
 
 class FollowBehind:
@@ -154,23 +149,3 @@ class FollowBehind:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
-
-
-async def sha256_of(path: Path, *, progress: Callable[[int], None] | None = None) -> tuple[int, str]:
-    """Read the file at ``path`` and return its size in bytes and its SHA-256 in hex; ``progress`` is told bytes so far.
-
-    Raises DestinationError where it cannot be opened, DeviceError where it cannot be read.
-    """
-    import aiofiles  # few downloads need it: 2 ms of start-up
-
-    digest, size, hops = hashlib.sha256(), 0, Hops()
-    try:
-        async with aiofiles.open(path, "rb", buffering=0, executor=io_executor()) as file:
-            while block := await file.read(_BLOCK):
-                await hops.run(partial(digest.update, block))
-                size += len(block)
-                if progress is not None:
-                    progress(size)
-    except OSError as error:
-        raise await hops.run(partial(local_error, error, path)) from error
-    return size, digest.hexdigest()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
-import os
 from pathlib import Path
 
-import aiofiles
 import pytest
 
 from resumable import hashing
-from resumable.errors import DestinationError, DeviceError
-from resumable.hashing import FollowBehind, sha256_of
+from resumable.errors import DeviceError
+from resumable.hashing import FollowBehind
 from resumable.partfile import DiskPartFile
 from resumable.ports import Sink
 from resumable.testing import MemoryFolder, MemoryPartFile
@@ -275,29 +272,3 @@ async def test_it_follows_a_file_on_disk(tmp_path: Path) -> None:
     assert sha256(CONTENT) == await whole.finish(1000)
     await whole.close()
     await part.close()
-
-
-@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1, 3_000_000])
-async def test_a_finished_file_is_read_once(tmp_path: Path, size: int) -> None:
-    """Size and digest come from the same reading, and the progress ends at the size."""
-    content = os.urandom(size)
-    (tmp_path / "x").write_bytes(content)
-    told: list[int] = []
-    assert (size, sha256(content)) == await sha256_of(tmp_path / "x", progress=told.append)
-    assert (sorted(told), size) == (told, told[-1] if told else 0)
-    assert (size, sha256(content)) == await sha256_of(tmp_path / "x")
-
-
-async def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing and a folder are the destination's fault, EIO the device's."""
-    with pytest.raises(DestinationError, match="is gone"):
-        await sha256_of(tmp_path / "x")
-    with pytest.raises(DestinationError, match="is a folder"):
-        await sha256_of(tmp_path)
-
-    def broken(*_: object, **__: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(aiofiles, "open", broken)
-    with pytest.raises(DeviceError):
-        await sha256_of(tmp_path / "x")

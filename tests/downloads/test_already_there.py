@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from pathlib import Path
@@ -249,6 +250,38 @@ async def test_damage_is_located_chunk_by_chunk(data: bytes, damaged: tuple[Span
     assert expected == report
 
 
+@pytest.mark.parametrize("piece", [1, 700, 999, 1000, 1001, 4096, 9000])
+async def test_pieces_of_any_size_give_the_same_digests(
+    piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk may end in the middle of what was read at once, and begin there."""
+    monkeypatch.setattr("resumable.verify._PER_HOP", piece)
+    path = tmp_path / "f"
+    path.write_bytes(flipped(1500, 2999))
+    report = await verify_file(path, receipt(path), sha256=None)
+    expected = (hashlib.sha256(flipped(1500, 2999)).hexdigest(), (Span(1000, 3000),))
+    assert (report.sha256, report.damaged) == expected
+
+
+async def test_a_reading_that_is_cancelled_leaves_no_thread_and_no_file_open(tmp_path: Path) -> None:
+    """A person presses Ctrl-C while 40 GB are verified: the piece under way is all that is waited for."""
+    path = tmp_path / "f"
+    path.write_bytes(b"")
+    os.truncate(path, 1 << 40)
+    reading = asyncio.create_task(verify_file(path, None, sha256="0" * 64))
+    while not any(is_open(path)):
+        await asyncio.sleep(0.01)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert not any(is_open(path))
+
+
+def is_open(path: Path) -> list[bool]:
+    """Say of each descriptor of this process whether it is of this file."""
+    return [os.path.realpath(one) == str(path) for one in Path("/proc/self/fd").iterdir()]
+
+
 async def test_a_digest_of_the_callers_decides(tmp_path: Path) -> None:
     """With and without a receipt; the receipt still says where the damage is."""
     path = tmp_path / "f"
@@ -286,9 +319,6 @@ async def test_the_newest_receipt_of_a_path_counts(rig: Rig, origin: Origin) -> 
         older = replace(old, download_id="d0", finished_at=old.finished_at - 100, size=7)
         await manager._database.write(lambda conn: put_file(conn, older))
         assert (await manager.verify(rig.file())).ok
-
-
-# XX
 
 
 async def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
