@@ -20,12 +20,14 @@ from recovery.records import AttemptRecord
 from recovery.states import State
 from recovery.verdict import Verdict
 
-__all__ = ["AttemptTask", "Limit", "Outcome"]
+__all__ = ["AttemptTask", "Insistence", "Limit", "Outcome"]
 
 T = TypeVar("T")
 
 log = logging.getLogger("recovery.supervisor")
 
+_AGAIN_S = 5.0
+"""For the clean-up of an attempt that took too long, before it is cancelled again."""
 _left_behind: set[asyncio.Task[Any]] = set()
 """Attempts that did not end when told to; kept so that they are not collected while they run."""
 
@@ -45,6 +47,38 @@ class Limit(Struct, frozen=True):
             if timeout_s is None or left < timeout_s:
                 return cls(left, lambda: DeadlineExceeded(f"not done within {deadline_s:g} s"))
         return None if timeout_s is None else cls(timeout_s, lambda: AttemptTimedOut(timeout_s))
+
+
+class Insistence:
+    """Within ``asyncio.timeout(seconds)``: cancels again, every 5 s, an attempt that outlives that.
+
+    A cancellation can be swallowed by the attempt, or lost: ``asyncio.wait_for`` before Python 3.12 loses one that
+    comes in the moment in which what it waits for is done (cpython#86296). Nobody would cancel a second time.
+    """
+
+    __slots__ = ("_cuts", "_task", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        """Of the running task, from now on."""
+        self._cuts = 0
+        self._task = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(seconds + _AGAIN_S, self._cut)
+
+    def _cut(self) -> None:
+        assert self._task is not None
+        self._cuts += 1
+        self._task.cancel()
+        self._timer = asyncio.get_running_loop().call_later(_AGAIN_S, self._cut)
+
+    def __enter__(self) -> None:
+        """Nothing more is to be done."""
+
+    def __exit__(self, *_: object) -> None:
+        """Take back what ``asyncio.timeout`` would take for somebody else's cancellation."""
+        self._timer.cancel()
+        for _cut in range(self._cuts):
+            assert self._task is not None
+            self._task.uncancel()
 
 
 class Outcome(Struct, Generic[T], frozen=True):
@@ -130,7 +164,8 @@ async def _guarded(call: Callable[[Attempt], Awaitable[T]], attempt: Attempt, li
         if limit is None:
             return Outcome(value=await call(attempt))
         async with asyncio.timeout(limit.seconds) as scope:
-            return Outcome(value=await call(attempt))
+            with Insistence(limit.seconds):
+                return Outcome(value=await call(attempt))
     except TimeoutError as exc:
         if limit is None or not scope.expired():
             return Outcome(error=exc)  # the attempt's own timeouts are its own business

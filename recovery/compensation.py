@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from recovery.notes import note_on
 from recovery.redaction import describe
 from recovery.stepbook import StepBook, Undo
 from recovery.taxonomy import machine
@@ -80,9 +81,10 @@ async def take_back(book: StepBook, call_undo: CallUndo, error: BaseException) -
         if done.undo:
             try:
                 await _undo(book, name, call_undo, done.value)
-            except Exception as exc:  # the edge to the user's undo: the error that led here matters more
-                log.exception("undo-failed", extra={"step": name})
-                error.add_note(f"step {name!r} could not be taken back, nor what came before it: {describe(exc)}")
+            except Exception as exc:  # noqa: BLE001 - the user's undo: the error that led here matters more
+                # Not its traceback: that ends in the text of a stranger's exception, with what secrets it holds.
+                log.error("undo-failed", extra={"step": name, "error": describe(exc)})  # noqa: TRY400
+                note_on(error, f"step {name!r} could not be taken back, nor what came before it: {describe(exc)}")
                 return
         await book.forget(name)
     await _clean(book)

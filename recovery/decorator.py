@@ -124,7 +124,7 @@ def recoverable(
     with ``classmethod`` and ``staticmethod``, those come first.
 
     Raises:
-        TypeError: it is not a plain function.
+        TypeError: it is not a plain function; an option that there is not, or of the wrong type.
         ValueError: an option that makes no sense: a template that names no argument, a journal without a key, ...
     """
     if function is None:
@@ -136,13 +136,16 @@ def _decorated(
     function: Callable[..., Any], fallbacks: Sequence[Callable[..., Any]], options: RecoverableOptions
 ) -> Callable[..., Any]:
     _require_function(function)
-    is_async = inspect.iscoroutinefunction(function)
+    is_async = _is_async(function)
+    _require_options(options, fallbacks, is_async=is_async)
     source = options.get("journal")
     recipe = _recipe(function, fallbacks, options, None if source is None else settled(source))
     if not is_async and recipe.policy.attempt_timeout_s is not None:
         raise ValueError("attempt_timeout_s needs an async function: a thread cannot be interrupted")
     if recipe.journal is not None and recipe.key is None:
         raise ValueError("journal= needs key=, which says which calls are the same operation")
+    if recipe.journal is not None and "kind" not in options and _shares_its_name(function):
+        raise ValueError(f"journal= needs kind= here: {recipe.kind!r} is the name of more than one function")
     wrapper: Any = _in_memory(recipe) if is_async else _in_memory_blocking(recipe)
     if recipe.journal is not None:
         make_durable = _durable if is_async else _durable_blocking
@@ -161,6 +164,32 @@ def _require_function(function: object) -> None:
         raise TypeError(msg)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError("a generator cannot be called again in its middle: make its caller recoverable")
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _require_options(options: RecoverableOptions, fallbacks: object, *, is_async: bool) -> None:
+    known = RecoverableOptions.__annotations__
+    for name in options:
+        if name not in known:
+            msg = f"@recoverable takes no {name!r}; what it takes is fallbacks, {', '.join(known)}"
+            raise TypeError(msg)
+    policy = options.get("policy")
+    if policy is not None and not isinstance(policy, RetryPolicy):
+        msg = f"policy= takes a RetryPolicy, not {policy!r}"
+        raise TypeError(msg)
+    if not isinstance(fallbacks, Sequence) or not all(callable(each) for each in fallbacks):
+        msg = f"fallbacks= takes a list of functions, not {fallbacks!r}"
+        raise TypeError(msg)
+    if not is_async and any(_is_async(each) for each in fallbacks):
+        raise TypeError("a function that is not async cannot fall back on one that is")
+
+
+def _shares_its_name(function: Callable[..., Any]) -> bool:
+    # The journal takes calls of the same kind and key for the same operation.
+    return isinstance(function, partial) or getattr(function, "__name__", "") == "<lambda>"
 
 
 def _recipe(

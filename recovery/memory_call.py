@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Coroutine, Mapping
 from types import CoroutineType
 from typing import Any, TypeVar
 
-from recovery.attempt_task import Limit
+from recovery.attempt_task import Insistence, Limit
 from recovery.budget import Budget
 from recovery.compensation import take_back
 from recovery.memory_events import MemoryEvents, watched
+from recovery.notes import note_on
 from recovery.policy import GiveUp, Park, Retry
 from recovery.recipe import Recipe
 from recovery.redaction import describe
@@ -105,7 +106,7 @@ class MemoryCall:
         if isinstance(decision, GiveUp) and self.recipe.has_way_after(self._way, verdict):
             self._way += 1
             self._budget.refill()
-            error.add_note(f"given up ({decision.reason}); then {_name(self.recipe.ways[self._way])} was tried")
+            note_on(error, f"given up ({decision.reason}); then {_name(self.recipe.ways[self._way])} was tried")
             decision = Retry(0.0, fresh=True, reason="there is another way")
         if isinstance(decision, GiveUp):
             self._log("given-up", error, reason=decision.reason)
@@ -189,7 +190,8 @@ async def timed(limit: Limit, attempt: Awaitable[T]) -> T:
     """Make one attempt within its limit; the attempt's own timeouts stay what they are."""
     try:
         async with asyncio.timeout(limit.seconds) as scope:
-            return await attempt
+            with Insistence(limit.seconds):
+                return await attempt
     except TimeoutError as exc:
         if not scope.expired():
             raise

@@ -43,7 +43,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     cap: float = 60.0
     """Longest wait of all, unless the server asks for more."""
     attempt_timeout_s: float | None = None
-    """For one attempt; applied by the supervisor."""
+    """For one attempt, which is then cancelled, and again every 5 s until it ends."""
     max_retry_after_s: float = 21_600.0
     """A server that asks for more (urllib3 stops at the same six hours) is given up."""
     persist_above_s: float = 60.0

@@ -96,7 +96,8 @@ class Supervisor:
         loop after the store accepted what it tells; ``on_health`` when the store begins to fail, and when it works
         again. ``watchers`` say whether what parked operations wait for has come (None: ``standard_watchers()``); where
         there is none, an attempt finds out. ``max_concurrent`` attempts are made at once; waiting and parked operations
-        do not count. A wait longer than ``longest_wait_s`` raises OperationDeferred instead (0 for a worker that must
+        do not count, but one that awaits another of the same supervisor does: as many of these as there are slots would
+        wait for ever. A wait longer than ``longest_wait_s`` raises OperationDeferred instead (0 for a worker that must
         not sleep). ``describe`` turns an exception into the redacted line that is stored and shown.
 
         Raises:
@@ -122,7 +123,7 @@ class Supervisor:
             tell=self._tell,
             longest_wait_s=longest_wait_s,
         )
-        self._runs: dict[tuple[str, str], tuple[Run[Any], asyncio.Task[Any] | None]] = {}
+        self._runs: dict[tuple[str, str], tuple[Run[Any], asyncio.Task[Any] | None, asyncio.Future[None]]] = {}
 
     def __repr__(self) -> str:
         """Show who it is and how much it does."""
@@ -141,7 +142,7 @@ class Supervisor:
     def statistics(self) -> dict[str, int]:
         """Return how many operations of each state it has in hand."""
         counts: dict[str, int] = {}
-        for run, _ in self._runs.values():
+        for run, *_ in self._runs.values():
             state = run.book.operation.state.value
             counts[state] = counts.get(state, 0) + 1
         return counts
@@ -201,20 +202,22 @@ class Supervisor:
             on_give_up=on_give_up,
             classifier=classifier,
         )
-        self._runs[identity] = (run, asyncio.current_task())
+        ended = asyncio.get_running_loop().create_future()
+        self._runs[identity] = (run, asyncio.current_task(), ended)
         try:
             return await run.drive()
         finally:
             del self._runs[identity]
+            ended.set_result(None)
 
     async def close(self) -> None:
-        """Pause what still runs and wait for it: each ``run`` raises OperationPaused."""
+        """Pause what still runs and wait for it: each ``run`` raises OperationPaused. Who called it may go on."""
         runs = list(self._runs.values())
-        for run, _ in runs:
+        for run, *_ in runs:
             run.control.pause()
-        tasks = {task for _, task in runs if task is not None and task is not asyncio.current_task()}
-        if tasks:
-            await asyncio.wait(tasks)
+        others = {ended for _, task, ended in runs if task is not asyncio.current_task()}
+        if others:
+            await asyncio.wait(others)
 
     def _tell(self, control: Control, book: Logbook, previous: State | None, entry: Entry | None) -> None:
         operation = book.operation

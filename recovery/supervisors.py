@@ -48,7 +48,7 @@ async def supervisor_for(source: Source) -> Supervisor | None:
     if given is None or isinstance(given, Supervisor):
         return given
     if isinstance(given, str | os.PathLike):
-        return await _for_file(os.fspath(given))
+        return await _for_file(cast("str", settled(given)))
     if not hasattr(given, "begin_and_claim"):
         msg = f"journal= takes a Journal, a Supervisor, a path, or a function that returns one, not {given!r}"
         raise TypeError(msg)

@@ -129,7 +129,7 @@ def test_a_function_that_hides_that_it_is_async_is_told_apart() -> None:
     async def hidden() -> None:
         await asyncio.sleep(0)
 
-    for options in ({}, {"on_event": lambda _: None}, {"journal": MemoryJournal(), "key": "x"}):
+    for options in ({}, {"on_event": lambda _: None}, {"journal": MemoryJournal(), "key": "x", "kind": "k"}):
         decorate: Any = recoverable(**options)
         with pytest.raises(TypeError, match="decorate the async function itself"):
             decorate(lambda: hidden())()
