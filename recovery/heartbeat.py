@@ -18,6 +18,7 @@ __all__ = ["Beating", "Heartbeat"]
 log = logging.getLogger("recovery.supervisor")
 
 _POLL_S = 0.5
+_CLOCK_JUMP_S = 2.0
 
 
 class Beating(Protocol):
@@ -34,7 +35,11 @@ class Beating(Protocol):
 
 
 class Heartbeat:
-    """Renews leases after a third of their life and looks for commands twice a second, for all runs together."""
+    """Renews leases after a third of their life and looks for commands twice a second, for all runs together.
+
+    After a sleep of the machine, or a new setting of its clock, every lease seems to have run out to whoever comes
+    first (the sweeper waits then, a caller does not), so all are renewed at the next look.
+    """
 
     def __init__(self, journal: JournalPort, edge: StoreEdge, clock: Clock, *, ttl_s: float) -> None:
         """``ttl_s``: life of a lease, seconds."""
@@ -46,12 +51,14 @@ class Heartbeat:
         self._due: dict[Beating, float] = {}
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._drift = 0.0
 
     def add(self, run: Beating) -> None:
         """Care for a run that has just taken its lease."""
         self._due[run] = self._clock.monotonic() + self._every_s
         if self._task is not None or self._timer is not None:
             return
+        self._drift = self._clock.time() - self._clock.monotonic()
         if type(self._clock) is SystemClock:
             # Most operations have ended by then: a task for each would cost more than all else that the call does.
             self._timer = asyncio.get_running_loop().call_later(self._pause_s, self._ring)
@@ -84,12 +91,16 @@ class Heartbeat:
             if not rested:
                 await self._clock.sleep(self._pause_s)
             rested = False
-            await self._bring_commands()
-            now = self._clock.monotonic()
-            due = [run for run, at in self._due.items() if at <= now]
+            jumped, now = self._clock_jumped(), self._clock.monotonic()
+            due = [run for run, at in self._due.items() if jumped or at <= now]
             if due:
                 # Together: the journal makes one commit of what arrives together.
                 await asyncio.gather(*(self._renew(run) for run in due))
+            await self._bring_commands()
+
+    def _clock_jumped(self) -> bool:
+        before, self._drift = self._drift, self._clock.time() - self._clock.monotonic()
+        return abs(self._drift - before) > _CLOCK_JUMP_S
 
     async def _bring_commands(self) -> None:
         runs = {run.book.operation.operation_id: run for run in self._due}

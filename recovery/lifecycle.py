@@ -53,7 +53,9 @@ class Fenced(Exception):  # noqa: N818 - names what happened
     """Another owner has taken the operation over, or its row is gone: stop, and change nothing."""
 
     def __init__(self, operation_id: str, generation: int | None = None, found: int | None = None) -> None:
-        """``generation`` is the one that was presented, ``found`` the row's; None when there is no row."""
+        """``generation`` is the one that was presented, ``found`` the row's (None when there is no row); both None when
+        no more is known than that the lease was lost.
+        """
         super().__init__(operation_id, generation, found)
         self.operation_id = operation_id
         self.generation = generation
@@ -61,6 +63,8 @@ class Fenced(Exception):  # noqa: N818 - names what happened
 
     def __str__(self) -> str:
         """Return what was found in place of what was expected."""
+        if self.generation is None and self.found is None:
+            return f"operation {self.operation_id} was taken over by another owner, or its row is gone"
         what = "is gone" if self.found is None else f"has generation {self.found}"
         return f"operation {self.operation_id} {what}, not {self.generation}"
 

@@ -62,10 +62,10 @@ def test_a_wrong_option_is_said_when_the_function_is_decorated(options: dict[str
 @pytest.mark.parametrize("function", [lambda: None, partial(print, "a"), partial(_async_function)])
 def test_a_journal_wants_a_kind_for_what_has_no_name_of_its_own(function: Any, tmp_path: Path) -> None:
     """All partials are ``functools.partial``: two of them with one key would have been one operation."""
-    options: dict[str, Any] = {"journal": tmp_path / "state.db", "key": "k"}
+    decorate: Any = partial(recoverable, journal=tmp_path / "state.db", key="k")
     with pytest.raises(ValueError, match="journal= needs kind= here"):
-        recoverable(**options)(function)
-    assert callable(recoverable(kind="import", **options)(function))
+        decorate()(function)
+    assert callable(decorate(kind="import")(function))
 
 
 async def test_an_object_with_an_async_call_is_an_async_function() -> None:
@@ -137,7 +137,8 @@ async def test_an_attempt_that_loses_its_cancellation_is_cancelled_again(
         await asyncio.Event().wait()
 
     options: dict[str, Any] = {"journal": tmp_path / "state.db", "key": "k", "kind": "body"} if durable else {}
-    work = recoverable(policy=RetryPolicy(max_no_progress=0, attempt_timeout_s=0.05), **options)(body)
+    decorate: Any = recoverable
+    work = decorate(policy=RetryPolicy(max_no_progress=0, attempt_timeout_s=0.05), **options)(body)
     async with asyncio.timeout(10):
         with pytest.raises(AttemptTimedOut):
             await work()

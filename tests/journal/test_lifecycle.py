@@ -305,3 +305,8 @@ def test_changing_by_hand() -> None:
     assert (queued.history, queued.deaths, queued.code, queued.error) == (WORN.fresh_budget(NOW), 0, None, None)
     with pytest.raises(IllegalTransition):
         set_by_hand(replace(before, state=State.COMPLETE), State.PAUSED, NOW)
+
+
+def test_who_only_knows_that_the_lease_was_lost_says_so() -> None:
+    """Not "is gone, not None", as the heartbeat's news used to be told."""
+    assert str(Fenced("a")) == "operation a was taken over by another owner, or its row is gone"
