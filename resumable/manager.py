@@ -38,7 +38,7 @@ from resumable.model import DownloadRequest, Options, Result
 from resumable.opened import Opened
 from resumable.ports import Transport
 from resumable.request import checked_request, request_of
-from resumable.roster import Roster
+from resumable.roster import Found, Roster
 from resumable.rows import COMPANIONS, DOWNLOADS
 from resumable.shared import Shared
 from resumable.standing import Standing
@@ -224,6 +224,12 @@ class DownloadManager:
             options=options or self._options,
         )
         return self._roster.start(request, refresh_url=refresh_url, priority=priority, args=args)
+
+    async def finished(self, url: str, dest: Path | str | None = None, **request: Any) -> Found | None:
+        """Return what is finished as ``start`` would be asked for it; None where it has to be started."""
+        known = {name: value for name, value in request.items() if name not in {"refresh_url", "priority", "args"}}
+        options = known.pop("options", None) or self._options
+        return await self._roster.finished(checked_request(url, dest, options=options, **known))
 
     def handle(self, download_id: str) -> DownloadHandle | None:
         """Return the handle of a download that runs, waits or is paused in this process; None for any other."""

@@ -16,6 +16,7 @@ from recovery.records import Operation
 from recovery.states import State
 from recovery.taxonomy import machine
 from resumable.events import DownloadView, ErrorView
+from resumable.model import DownloadRequest
 from resumable.rows import DownloadRow, FileRow
 from resumable.standing import next_rev
 from resumable.viewrows import ViewRow
@@ -47,6 +48,15 @@ class Known(Struct, frozen=True, kw_only=True):
     """Whether the store has it as done."""
     fresh: bool = False
     """Whether nobody has ever asked for it."""
+
+    def settled_for(self, request: DownloadRequest) -> bool:
+        """Whether the rows say that the file is there as ``request`` wants it, and nothing has to be put right."""
+        seen, row, receipt = self.seen, self.row, self.receipt
+        if not self.complete or self.leased or seen is None or row is None or receipt is None:
+            return False
+        if seen.state is not State.COMPLETE or row.request.get("has_secrets"):
+            return False
+        return request.sha256 is None or request.sha256 == receipt.sha256
 
 
 def interrupted(operation: Operation) -> bool:

@@ -74,10 +74,12 @@ class DownloadRequest:
     project: str = ""
     options: Options = field(default_factory=Options)
 
-    @property
-    def dest(self) -> Path | None:
-        """Absolute path of the finished file, None while the name is not known."""
-        return None if self.filename is None else self.directory / self.filename
+    dest: Path | None = field(init=False, repr=False, compare=False)
+    """Absolute path of the finished file, None while the name is not known."""
+
+    def __post_init__(self) -> None:
+        """Put ``dest`` together, once: a download asks for it a dozen times."""
+        object.__setattr__(self, "dest", None if self.filename is None else self.directory / self.filename)
 
 
 class Checkpoint(Struct, frozen=True):

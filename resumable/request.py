@@ -30,11 +30,11 @@ def checked_request(
     url: str,
     dest: Path | str | None,
     *,
-    directory: Path | str | None,
-    project: str,
-    mirrors: Sequence[str],
-    headers: Mapping[str, str] | None,
-    sha256: str | None,
+    directory: Path | str | None = None,
+    project: str = "",
+    mirrors: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
+    sha256: str | None = None,
     options: Options,
 ) -> DownloadRequest:
     """Return the request; raises ValueError for a bad link, digest, header or number, DestinationError for a bad
@@ -104,17 +104,16 @@ def _check_options(options: Options) -> None:
 
 
 def _place(dest: Path | str | None, directory: Path | str | None) -> tuple[Path, str | None]:
-    folder = (
-        Path(os.path.abspath(os.path.expanduser(directory))) if directory is not None else Path(os.path.abspath("."))
-    )
     if dest is None:
-        return folder, None
+        return Path(_folder(directory)), None
     text = os.fspath(dest)
     if "\0" in text:
         raise DestinationError("a file name cannot hold a NUL character")
     if not text:
         raise DestinationError("the file name is empty")
-    path = os.path.join(folder, os.path.expanduser(text))
+    path = os.path.expanduser(text)
+    if not os.path.isabs(path):
+        path = os.path.join(_folder(directory), path)
     if text.endswith(os.sep):
         return Path(os.path.abspath(path)), None
     path = os.path.abspath(path)
@@ -122,6 +121,10 @@ def _place(dest: Path | str | None, directory: Path | str | None) -> tuple[Path,
     if not name:
         raise DestinationError(f"{text} is a folder, not a file name")
     return Path(os.path.dirname(path)), name
+
+
+def _folder(directory: Path | str | None) -> str:
+    return os.path.abspath("." if directory is None else os.path.expanduser(directory))
 
 
 def key_of(request: DownloadRequest) -> str:

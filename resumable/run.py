@@ -323,17 +323,7 @@ class Run:
             actions=(),
         )
         standing.tell(EventName.COMPLETED, there.note)
-        return Result(
-            path=there.path,
-            size=there.size,
-            sha256=there.sha256,
-            bytes_resumed=there.size,
-            bytes_received=0,
-            attempts=0,
-            elapsed=standing.elapsed,
-            verified_by=there.verified_by,
-            download_id=self.download_id,
-        )
+        return there.result(self.download_id, elapsed=standing.elapsed)
 
     def _result(self, published: Published) -> Result:
         session = self.session

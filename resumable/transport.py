@@ -131,8 +131,8 @@ class AiohttpTransport:
         return headers
 
     async def _send(self, request: Fetch, url: URL, headers: CIMultiDict[str], *, hop: int) -> aiohttp.ClientResponse:
-        shown, host = redact_url(str(url)), url.raw_host or ""
-        session, proxy = self._session_here(), self._proxy(url, shown)
+        host = url.raw_host or ""
+        session, proxy = self._session_here(), self._proxy(url)
         clock = HeadClock(request.stall_timeout_s)
         failure: OriginError
         token = head_clock.set(clock)
@@ -143,21 +143,21 @@ class AiohttpTransport:
                 return await session.request("GET", url, ssl=tls, **options)
         except TimeoutError:
             if clock.connected:
-                failure = no_head(request.stall_timeout_s, url=shown)
+                failure = no_head(request.stall_timeout_s, url=redact_url(str(url)))
             else:
-                failure = no_connection(request.connect_timeout_s, host, url=shown)
+                failure = no_connection(request.connect_timeout_s, host, url=redact_url(str(url)))
         except (*FOREIGN, SentOnce) as error:
-            failure = no_answer(error, host, url=shown, hop=hop)
+            failure = no_answer(error, host, url=redact_url(str(url)), hop=hop)
         finally:
             head_clock.reset(token)
         # Outside the handlers: what aiohttp raised may quote a signed URL and must not hang on as ``__context__``.
         raise failure
 
-    def _proxy(self, url: URL, shown: str) -> Proxy | None:
+    def _proxy(self, url: URL) -> Proxy | None:
         try:
             return None if self._allow_address is not None else proxy_for(url, self._environ)
         except ValueError as error:
-            raise ConnectFailed(str(error), url=shown) from error
+            raise ConnectFailed(str(error), url=redact_url(str(url))) from error
 
     def _session_here(self) -> aiohttp.ClientSession:
         home = (os.getpid(), asyncio.get_running_loop())
@@ -214,7 +214,8 @@ async def _send_once(request: aiohttp.ClientRequest, handler: ClientHandlerType)
 
 def _first(request: Fetch) -> tuple[URL, Secrets]:
     try:
-        url, private = parse_url(request.url), parse_url(request.private_origin)
+        url = parse_url(request.url)
+        private = url if request.private_origin == request.url else parse_url(request.private_origin)
     except ValueError:
         url = None
     if url is None:

@@ -57,6 +57,20 @@ class There(Struct, frozen=True, kw_only=True):
     verified_by: str
     note: str
 
+    def result(self, download_id: str, *, elapsed: float) -> Result:
+        """Return it as the result of a download; ``elapsed`` in seconds."""
+        return Result(
+            path=self.path,
+            size=self.size,
+            sha256=self.sha256,
+            bytes_resumed=self.size,
+            bytes_received=0,
+            attempts=0,
+            elapsed=elapsed,
+            verified_by=self.verified_by,
+            download_id=download_id,
+        )
+
 
 async def verify_file(path: Path, receipt: FileRow | None, *, sha256: str | None) -> VerifyReport:
     """Read the whole file and compare. Raises LookupError with nothing to compare with, DestinationError if it is no

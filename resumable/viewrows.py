@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from recovery.rowcrc import intact, sealed
@@ -22,6 +23,7 @@ __all__ = ["ViewRow", "newest_seq", "put_views", "read_view", "views", "written_
 _COLUMNS: Final = "download_id, seq, generation, written_at, view, crc"
 _PUT: Final = "INSERT OR REPLACE INTO download_views VALUES (?, ?, ?, ?, ?, ?)"
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_decoder = msgspec.json.Decoder(DownloadView)
 
 
 class ViewRow(Struct, frozen=True):
@@ -81,6 +83,13 @@ def _rows(found: Iterable[Sequence[Any]]) -> Iterator[ViewRow]:
     for cells in found:
         if intact(cells):
             try:
-                yield ViewRow(DownloadView.from_wire(json.loads(cells[4])), cells[2], cells[3])
+                yield ViewRow(_view(cells[4]), cells[2], cells[3])
             except (ValueError, TypeError, KeyError):
                 continue  # of another version of this program: as good as absent
+
+
+def _view(text: str) -> DownloadView:
+    try:
+        return _decoder.decode(text)
+    except msgspec.DecodeError:  # a file name that is no UTF-8 is written as lone surrogates, which it refuses
+        return DownloadView.from_wire(json.loads(text))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from recovery.celery.endings import Ending, GiveWay, How, StopReason, TaskCall, TaskFailed
-from recovery.celery.runtime import JournalRuntime
+from recovery.celery.messages import MessageStore
+from recovery.celery.runtime import JournalRuntime, messages_of
 from recovery.celery.taskrun import TaskRun
 from recovery.database import Database
 from recovery.endings import CrashLooping
@@ -126,6 +128,24 @@ def test_a_shutdown_refills_nothing(runs: Runs) -> None:
     assert (row.state, row.owner, row.deaths, row.history.no_progress) == (State.QUEUED, None, 2, 2)
     ending = runs.run(body, policy=policy)
     assert (ending.how, len(calls)) == (How.FAILED, 4)
+
+
+def test_a_message_on_its_way_to_the_disk_is_not_left_there(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task ends while a thread is about to keep its message: that has to be waited for, and dropped."""
+    began, put = threading.Event(), MessageStore.put
+
+    def slow(store: MessageStore, task_id: str, message: Mapping[str, Any]) -> bool:
+        began.set()
+        time.sleep(0.3)
+        return put(store, task_id, message)
+
+    async def body(_: TaskRun) -> None:
+        await asyncio.to_thread(began.wait, 10)
+
+    monkeypatch.setattr(MessageStore, "put", slow)
+    assert runs.run(body).how is How.DONE
+    time.sleep(0.5)
+    assert messages_of(runs.state).get("1") is None
 
 
 def test_a_copy_of_what_has_ended_is_not_run(runs: Runs) -> None:

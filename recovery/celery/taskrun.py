@@ -19,6 +19,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from recovery.celery.endings import Ending, GiveWay, How, Judged, StopReason, TaskCall, TaskFailed
+from recovery.celery.keeping import KEEP_AFTER_S, Keeping
 from recovery.celery.messages import MessageStore
 from recovery.celery.tasksteps import TaskSteps
 from recovery.classify import Classifier
@@ -59,8 +60,6 @@ LEASE_S: Final = 15.0
 _TELL_S: Final = 0.5
 """How often progress is written into the row: a task that is killed again and again but gets on is no crash loop."""
 
-_KEEP_AFTER_S: Final = 0.25
-
 NO_RETRIES: Final = RetryPolicy(max_no_progress=1, max_attempts=1 << 30, deadline_s=None, base=0.0, cap=0.0)
 """Of bodies that recover by themselves: their failures end the task, and a wait is exactly as long as they say."""
 
@@ -98,7 +97,7 @@ class TaskRun:
     def attach(self, side: CallerSide, journal: Journal, clock: Clock) -> None:
         """Say where it runs; the runner does this."""
         self.side, self._journal, self._clock = side, journal, clock
-        self._tell_at = clock.monotonic() + _KEEP_AFTER_S  # what ends at once needs none of it
+        self._tell_at = clock.monotonic() + KEEP_AFTER_S  # what ends at once needs none of it
 
     @property
     def operation_id(self) -> str:
@@ -209,7 +208,7 @@ class TaskRunner:
         )
         if call.in_thread:
             side.post(call.show_started)
-        keeping = asyncio.get_running_loop().create_task(self._keep_soon(run)) if call.message else None
+        keeping = Keeping(run, self._messages) if call.message else None
         if call.at_once:
             run.control.retry_now()
         self.running.add(run)
@@ -244,21 +243,10 @@ class TaskRunner:
             return Ending(how=How.FAILED, error=error, operation_id=former.operation_id)
         return None  # what it returned is known to nobody: it is done again, and finds everything done
 
-    async def _keep_soon(self, run: TaskRun) -> None:
-        """Keep the message of a task that takes its time, and show that it runs. Of one that dies at once the broker
-        still has it, and nobody could see it run.
-        """
-        await self._clock.sleep(_KEEP_AFTER_S)
-        call = run.call
-        if not call.in_thread and not run.shown:
-            run.side.post(call.show_started)
-        await asyncio.to_thread(self._messages.put, call.task_id, call.message)
-
-    async def _settle_message(self, call: TaskCall, ending: Ending, keeping: asyncio.Task[None]) -> None:
-        keeping.cancel()
-        await asyncio.wait({keeping})
+    async def _settle_message(self, call: TaskCall, ending: Ending, keeping: Keeping) -> None:
+        kept = await keeping.end()
         if ending.how in _ENDED or ending.reason is StopReason.INTERRUPTED:
-            if not (keeping.cancelled() and call.first):  # else there is none
+            if kept or not call.first:  # else there is none
                 await asyncio.to_thread(self._messages.drop, call.task_id)
         elif ending.how in _UNFINISHED:
             sent_anew = ending.how is How.DEFERRED or ending.reason is StopReason.SOFT_LIMIT
@@ -319,7 +307,7 @@ _UNFINISHED = frozenset({How.DEFERRED, How.QUEUED, How.PAUSED})
 
 def _operation_id(task_id: str, key: str) -> str:
     digest = hashlib.sha256(f"{task_id} {key}".encode()).digest()  # a message may stand for several operations
-    return base64.b32encode(digest)[:16].decode().lower()
+    return base64.b32encode(digest[:10]).decode().lower()
 
 
 def _again(former: Operation | None) -> int:

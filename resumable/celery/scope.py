@@ -11,11 +11,12 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from functools import partial
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 from recovery.celery.endings import GiveWay, SlotFreed, StopReason
 from recovery.celery.taskrun import TaskRun
@@ -25,15 +26,22 @@ from recovery.loopthread import LoopThread
 from recovery.owner import surely_dead
 from recovery.shield import to_the_end
 from recovery.verdict import Action, Category, Verdict
+from recovery.waker import Waker
 from resumable.errors import DownloadDeferred, DownloadElsewhere, DownloadPaused
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.handle import DownloadHandle
 from resumable.manager import DownloadManager
 from resumable.model import Result
+from resumable.roster import Found
 
 __all__ = ["Attached", "Observer", "Scope", "Users", "current_scope"]
 
 log = logging.getLogger("resumable.celery")
+
+T = TypeVar("T")
+
+Finished: TypeAlias = Callable[[], Coroutine[Any, Any, Found | None]]
+"""Looks whether a download is finished; see ``DownloadManager.finished``."""
 
 _PUT_DOWN_S = 5.0
 _AFTER_S = 1.0
@@ -165,7 +173,8 @@ class Scope:
         async def start() -> DownloadHandle:
             return self._manager.start(url, dest, args={"task": self.run.operation_id}, **request)
 
-        return await self._through(start, attach=attach, places=places)
+        finished = partial(self._manager.finished, url, dest, **request)
+        return await self._through(start, attach=attach, places=places, finished=finished)
 
     async def resume(self, download_id: str) -> Result:
         """Continue a download that the state file knows. Raises LookupError, NeedsLink, and what ``download`` does."""
@@ -200,6 +209,7 @@ class Scope:
         *,
         attach: bool,
         places: asyncio.Semaphore | None = None,
+        finished: Finished | None = None,
     ) -> Result:
         entry = _Entry()
         self._entries.add(entry)
@@ -207,7 +217,7 @@ class Scope:
             for attempt in itertools.count():
                 try:
                     async with places or nullcontext():
-                        return await self._transfer(start, attach=attach)
+                        return await self._found(finished) or await self._transfer(start, attach=attach)
                 except DownloadDeferred as deferred:
                     entry.next_at = deferred.next_at
                 except DownloadElsewhere as elsewhere:
@@ -225,6 +235,17 @@ class Scope:
             asyncio.get_running_loop().call_later(_AFTER_S, self._review)
         raise AssertionError  # itertools.count() does not end
 
+    async def _found(self, finished: Finished | None) -> Result | None:
+        """Return a download that is finished, which needs neither a handle nor events."""
+        if finished is None or self._stopping.done():
+            return None
+        found = await self._unless_stopping(finished())
+        if found is None:
+            return None
+        result, view = found
+        self._views[view.download_id] = view
+        return result
+
     async def _transfer(self, start: Callable[[], Awaitable[DownloadHandle]], *, attach: bool) -> Result:
         if self._stopping.done():
             raise DownloadPaused("the worker is shutting down")
@@ -237,7 +258,7 @@ class Scope:
             raise Attached(name)
         self._users.add(name, self)
         try:
-            return await self._result(handle)
+            return await self._unless_stopping(_result(handle))
         finally:
             last = self._users.remove(name, self)
             if last and not handle.done:
@@ -246,20 +267,18 @@ class Scope:
                 with suppress(TimeoutError):
                     await to_the_end(handle.stop(), within_s=_PUT_DOWN_S)
 
-    async def _result(self, handle: DownloadHandle) -> Result:
-        """Wait for the result, or for the order to stop."""
-
-        async def wait() -> Result:
-            return await handle
-
-        waiting = asyncio.ensure_future(wait())
+    async def _unless_stopping(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what ``work`` comes to; raises DownloadPaused, and it is cancelled, on the order to stop."""
+        waker = Waker()
+        waiting = asyncio.ensure_future(work)
+        self._stopping.add_done_callback(waker.wake)
         try:
-            either: set[asyncio.Future[Any]] = {waiting, self._stopping}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await waker.until(waiting, or_else=self._stopping.done)
             if waiting.done():
                 return waiting.result()
             raise DownloadPaused("the worker is shutting down")
         finally:
+            self._stopping.remove_done_callback(waker.wake)
             if not waiting.done():
                 waiting.cancel()
                 await asyncio.wait({waiting})
@@ -325,3 +344,7 @@ class Scope:
             raise SlotFreed
         await asyncio.Event().wait()
         raise AssertionError  # nobody sets it
+
+
+async def _result(handle: DownloadHandle) -> Result:
+    return await handle
