@@ -103,7 +103,7 @@ class NoPart:
     async def sync(self) -> None:
         """Nothing to sync."""
 
-    async def publish(self, dest: Path, *, replace: bool) -> Path:  # noqa: ARG002
+    async def publish(self, dest: Path, *, replace: bool, length: int | None = None) -> Path:  # noqa: ARG002
         """Pretend that it has its name."""
         return dest
 

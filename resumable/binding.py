@@ -125,11 +125,11 @@ class Binding:
         session = self._session
         representation = weakened(accept.representation) if session.doubtful else accept.representation
         self._refuse_contradiction(representation.sha256, representation.sha256_source)
+        length = accept.complete_length
         if session.filename is None:
-            await self._name(name_from(response.url, response.headers))
+            await self._name(name_from(response.url, response.headers), length)
         elif session.dest is not None:
             await self._open_part(session.dest)
-        length = accept.complete_length
         written: Sequence[Span] = ()
         if length is not None:
             self._refuse_size(length)
@@ -158,19 +158,23 @@ class Binding:
         self._take_over(written)
         self._adapters.notify(EventName.PROGRESS, "")
 
-    async def _name(self, suggested: str) -> None:
-        """Take a name that nobody has, and open its part file."""
+    async def _name(self, suggested: str, length: int | None) -> None:
+        """Take a name that nobody has, and open its part file, with room for ``length`` bytes if that many may come."""
         session = self._session
         if session.part is None:
-            session.part = await self._adapters.open_new(suggested)
+            session.part = await self._adapters.open_new(suggested, None if self._too_large(length) else length)
         name = session.part.path.name.removesuffix(".part")
         await self._adapters.store.named(session.download_id, session.generation, session.request.directory / name)
         session.filename = name
 
     def _refuse_size(self, length: int) -> None:
-        most = self._session.request.options.max_bytes
-        if most is not None and length > most:
+        if self._too_large(length):
+            most = self._session.request.options.max_bytes
             raise DestinationError(f"the file has {length} bytes, more than the {most} allowed")
+
+    def _too_large(self, length: int | None) -> bool:
+        most = self._session.request.options.max_bytes
+        return most is not None and length is not None and length > most
 
     def _refuse_contradiction(self, stated: str | None, source: str | None) -> None:
         """Fail before 40 GB are fetched when the origin states another digest than the caller expects."""

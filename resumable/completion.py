@@ -54,11 +54,9 @@ class Completion:
         session = self._session
         ledger = session.bound_ledger
         self._adapters.notify(EventName.VERIFYING, "")
-        if not await session.open_part.truncate(ledger.grid.complete_length) and await self._repair(ledger):
-            if session.repairs > _MOST_REPAIRS:
-                raise DestinationError(f"{session.open_part.path} is cut again and again by another program")
+        length, expected = ledger.grid.complete_length, session.expected_digest
+        if ledger.grid.count != 1 and not await session.open_part.truncate(length) and await self._heal(ledger):
             return None
-        expected = session.expected_digest
         if ledger.grid.count == 1:
             actual = ledger.digests[0].hex()
         elif expected is None:
@@ -67,9 +65,23 @@ class Completion:
             actual = await self._whole_digest(ledger)
         if expected is None or actual == expected[0]:
             return actual
+        if ledger.grid.count == 1 and not await session.open_part.truncate(length) and await self._heal(ledger):
+            return None
         if session.repairs < _MOST_REPAIRS and (await self._repair(ledger) or await self._read_again(ledger)):
             return None
         raise await self._set_aside(expected, actual)
+
+    async def _heal(self, ledger: Ledger) -> bool:
+        """Find what is missing of a part file that another program has cut; True if there was anything.
+
+        Raises DestinationError where that happens again and again.
+        """
+        session = self._session
+        if not await self._repair(ledger):
+            return False
+        if session.repairs > _MOST_REPAIRS:
+            raise DestinationError(f"{session.open_part.path} is cut again and again by another program")
+        return True
 
     async def _whole_digest(self, ledger: Ledger) -> str:
         session = self._session
@@ -161,25 +173,31 @@ class Completion:
             expected=expected[0], actual=actual, source=expected[1], url=session.source.shown, kept=suspect.name
         )
 
-    async def publish(self, digest: str | None) -> Published:
-        """Publish and record it; once begun it is finished, cancelled or not, so that a rename is not left without
-        its row. A cancellation comes too late then: done is done, and that is what the caller hears.
+    async def publish(self, digest: str | None) -> Published | None:
+        """Publish and record it, or return None when damage was found and must be fetched again.
+
+        Once begun it is finished, cancelled or not, so that a rename is not left without its row. A cancellation comes
+        too late then: done is done, and that is what the caller hears.
         """
         self._adapters.publishing()
         finishing = asyncio.ensure_future(self._publish(digest))
         held_back = await until_done(finishing)
-        if held_back is not None and finishing.exception() is not None:
+        if held_back is not None and (finishing.exception() is not None or finishing.result() is None):
             raise held_back
         return finishing.result()
 
-    async def _publish(self, digest: str | None) -> Published:
+    async def _publish(self, digest: str | None) -> Published | None:
         session = self._session
         ledger, representation, dest = session.bound_ledger, session.representation, session.dest
         if representation is None or dest is None:
             raise RuntimeError("only a complete download is published")
         # Without clobbering: a file that has come to stand there meanwhile stays, and this one gets a number.
         replace = session.request.filename is not None and not session.request.options.no_clobber
-        path = await session.open_part.publish(dest, replace=replace)
+        # Of one chunk, only now: a small file should not cost a hop more. What is larger has been read at its length.
+        length = ledger.grid.complete_length if ledger.grid.count == 1 else None
+        while (path := await session.open_part.publish(dest, replace=replace, length=length)) is None:
+            if await self._heal(ledger):
+                return None
         finished = Finished(
             path=path,
             size=ledger.grid.complete_length,

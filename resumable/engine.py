@@ -126,5 +126,6 @@ class Engine:
             crew = Crew(self.session, self._adapters, adopt=binding.adopt, spool=binding.spool, progress=progress)
             await crew.run()
             digest = await completion.verify()
-            if digest is not None:
-                return await completion.publish(digest or None)
+            published = None if digest is None else await completion.publish(digest or None)
+            if published is not None:
+                return published

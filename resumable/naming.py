@@ -19,9 +19,12 @@ _MOST_RACES: Final = 20
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 
 
-async def open_new(directory: Path, suggested: str, promised: Container[Path] = ()) -> DiskPartFile:
+async def open_new(
+    directory: Path, suggested: str, promised: Container[Path] = (), *, room: int | None = None
+) -> DiskPartFile:
     """Open the part file of ``suggested``, or of a numbered form of it that nobody has, in one thread hop. What another
     one opens in the moment in which it is made is left to it, and so is a path that is ``promised`` to somebody.
+    ``room`` is what ``DiskPartFile.open`` takes.
 
     Raises as ``DiskPartFile.open``.
     """
@@ -31,7 +34,7 @@ async def open_new(directory: Path, suggested: str, promised: Container[Path] = 
 
     for _ in range(_MOST_RACES):
         try:
-            return await DiskPartFile.open(directory / f"{suggested}.part", choose=choose)
+            return await DiskPartFile.open(directory / f"{suggested}.part", choose=choose, room=room)
         except PartFileBusy as error:
             busy = error
     raise busy

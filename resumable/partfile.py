@@ -66,6 +66,8 @@ class DiskPartFile:
         self._length = 0
         self._reach = 0
         """Where the bytes end that were found when it was opened or have been written since."""
+        self._early: tuple[int, list[Span] | LocalError] | None = None
+        """What became of the room that was asked for when it was opened."""
         self._cut = False
         self._doubt: str | None = None
         self._published = False
@@ -81,12 +83,18 @@ class DiskPartFile:
 
     @classmethod
     async def open(
-        cls, path: Path, *, executor: Executor | None = None, choose: Callable[[], Path] | None = None
+        cls,
+        path: Path,
+        *,
+        executor: Executor | None = None,
+        choose: Callable[[], Path] | None = None,
+        room: int | None = None,
     ) -> DiskPartFile:
         """Open the part file at ``path``, making it with mode 0600 where there is none, and lock it (flock).
 
         ``executor`` runs the hops; None takes the process's own. ``choose``, called in the hop, makes a part file under
-        a name that nobody has, which is opened in place of ``path``.
+        a name that nobody has, which is opened in place of ``path``. ``room`` bytes are reserved in the same hop, and
+        the ``reserve`` that follows says what came of it.
 
         Raises:
             PartFileBusy: another process or another download of this one has it open. DestinationError: its folder is
@@ -105,6 +113,8 @@ class DiskPartFile:
                 raise
             part = cls(folder, chosen.name, fd, hops, new=new or choose is not None)
             part._reach = os.fstat(fd).st_size  # blocking, so not in __init__
+            if room is not None:
+                part._reserve_early(room)
             return part
 
         return await hops.run(partial(blamed, path, work), undo=_give_back)
@@ -182,7 +192,21 @@ class DiskPartFile:
 
         Raises DiskFull with the amounts; DestinationError when the file system holds no file of that size; DeviceError.
         """
-        return await self._hop(partial(self._reserve, length, alone=self._hops.flying == 0))
+        early, self._early = self._early, None
+        if early is None or early[0] != length:
+            return await self._hop(partial(self._reserve, length, alone=self._hops.flying == 0))
+        self._require_open()
+        if isinstance(early[1], list):
+            return early[1]
+        raise early[1]
+
+    def _reserve_early(self, length: int) -> None:
+        try:
+            self._early = length, self._reserve(length, alone=True)
+        except OSError as error:
+            self._early = length, local_error(error, self.path)
+        except LocalError as error:
+            self._early = length, error
 
     def _reserve(self, length: int, *, alone: bool) -> list[Span]:
         self._length = length
@@ -237,20 +261,25 @@ class DiskPartFile:
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
-    async def publish(self, dest: Path, *, replace: bool) -> Path:
+    async def publish(self, dest: Path, *, replace: bool, length: int | None = None) -> Path | None:
         """Bring the data to the device, rename to ``dest`` in the same folder, make the name durable; return the path.
 
         The mode becomes what the umask allows. With ``replace`` a file or link of that name is replaced; without,
         nothing is ever overwritten, and ``name.1.ext``, ``name.2.ext``, ... are tried. Lock and descriptor are released
         with it: a published file is not written any more. After a cancellation, ``path`` tells whether it was renamed.
 
+        With ``length`` it is truncated to that first, in the same hop; where ``truncate`` would say False, None is
+        returned and nothing else is done.
+
         Raises DestinationError (a folder or a device in place of the file, the part file taken away), DeviceError.
         """
         self._refuse_other_folder(dest)
-        return await self._hop(partial(self._publish, dest, replace=replace))
+        return await self._hop(partial(self._publish, dest, replace=replace, length=length))
 
-    def _publish(self, dest: Path, *, replace: bool) -> Path:
+    def _publish(self, dest: Path, *, replace: bool, length: int | None) -> Path | None:
         self._refuse_replaced()
+        if length is not None and not self._truncate(length):
+            return None
         self._look_for_cut()
         if self._cut:
             raise DestinationError(f"{self.path} was cut by another program")
@@ -324,9 +353,13 @@ class DiskPartFile:
                 os.close(fd)
             self._folder.close()
 
-    async def _hop(self, work: Callable[[], T]) -> T:
+    def _require_open(self) -> None:
         if self._ending is not None or self._fd < 0:
             raise ValueError("the part file is closed")
+
+    async def _hop(self, work: Callable[[], T]) -> T:
+        self._require_open()
+        self._early = None
         return await self._hops.run(partial(blamed, self.path, work))
 
 

@@ -141,9 +141,9 @@ class PartFile(Readable, Protocol):
         trusted.
         """
 
-    async def publish(self, dest: Path, *, replace: bool) -> Path:
+    async def publish(self, dest: Path, *, replace: bool, length: int | None = None) -> Path | None:
         """fsync, rename to ``dest``, fsync the directory, release lock and descriptor. With ``replace`` False never
-        overwrites: picks ``name.1.ext``.
+        overwrites: picks ``name.1.ext``. ``length`` truncates it first; None, and nothing else, where that says False.
         """
 
     async def set_aside(self, path: Path) -> None:

@@ -67,8 +67,10 @@ class Adapters(Struct, frozen=True, kw_only=True):
     open_part: Callable[[Path], Awaitable[PartFile]]
     audit: Callable[[Readable, Mapping[int, Checkpoint], int, int], AsyncIterator[Audited]]
     follow: Callable[[PartFile], WholeDigest]
-    open_new: Callable[[str], Awaitable[PartFile]]
-    """Opens the part file of the name the answer suggests, or of one like it (never an existing file's)."""
+    open_new: Callable[[str, int | None], Awaitable[PartFile]]
+    """Opens the part file of the name the answer suggests, or of one like it (never an existing file's), with room for
+    so many bytes where that is known: ``PartFile.reserve`` tells whether it was to be had.
+    """
     throttle: Callable[[int], Awaitable[None]] | None
     """Awaited with the size of every block; sleeps to keep a rate limit."""
     notify: Callable[[EventName, str], None]

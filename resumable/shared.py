@@ -54,7 +54,7 @@ class Shared(Struct, frozen=True, kw_only=True):
             open_finished=FinishedFile.open,
             audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
             follow=FollowBehind,
-            open_new=lambda suggested: open_new(request.directory, suggested, self.promised),
+            open_new=lambda suggested, room: open_new(request.directory, suggested, self.promised, room=room),
             throttle=combined(own, self.rate_limit),
             notify=notify,
             publishing=publishing,

@@ -119,6 +119,9 @@ class MemoryPartFile:
     async def truncate(self, length: int) -> bool:
         """Cut or extend to ``length`` bytes; False where a test has cut it since it was opened or truncated."""
         await self._called("truncate")
+        return self._truncate(length)
+
+    def _truncate(self, length: int) -> bool:
         self._look_for_cut()
         self._grow(length)
         del self.content[length:]
@@ -135,11 +138,13 @@ class MemoryPartFile:
         await self._called("sync")
         self.synced += 1
 
-    async def publish(self, dest: Path, *, replace: bool) -> Path:
-        """Move to ``dest``, or to a free numbered name beside it, and close."""
+    async def publish(self, dest: Path, *, replace: bool, length: int | None = None) -> Path | None:
+        """Move to ``dest``, or to a free numbered name beside it, and close; None where ``truncate`` says False."""
         self._refuse_other_folder(dest)
         await self._called("publish")
         self._refuse_deleted()
+        if length is not None and not self._truncate(length):
+            return None
         self._look_for_cut()
         if self._cut:
             raise DestinationError(f"{self.path} was cut by another program")

@@ -83,7 +83,7 @@ class Rig:
                     part, claims, chunk_size=size, complete_length=length, run_length=size
                 ),
                 follow=self._follow,
-                open_new=lambda suggested: self._open(self.request.directory / f"{suggested}.part"),
+                open_new=lambda suggested, _room: self._open(self.request.directory / f"{suggested}.part"),
                 throttle=None,
                 notify=lambda name, message: self.told.append((name, message)),
                 open_finished=self.folder.open_finished,

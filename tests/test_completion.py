@@ -13,7 +13,7 @@ from resumable.errors import DestinationError, DigestMismatch, Interrupted, Leas
 from resumable.events import EventName
 from resumable.model import Finished
 from resumable.ports import Fetch
-from resumable.testing import Reply, ScriptedTransport
+from resumable.testing import MemoryPartFile, Reply, ScriptedTransport
 from tests.rig import CHUNK, CONTENT, OTHER, URL, Rig
 
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -201,3 +201,26 @@ async def test_a_body_without_length_that_breaks_is_read_again_from_its_start() 
         await rig.attempt()
     published = await rig.attempt()
     assert (rig.published, published.sha256) == (CONTENT, SHA)
+
+
+async def test_a_small_file_that_is_cut_before_it_gets_its_name_is_fetched_again() -> None:
+    """Its length is looked at only when it is published: a hole has no part in it."""
+    small = CONTENT[: CHUNK // 2]
+    rig = Rig(ScriptedTransport(small), connections=1)
+    cuts = [3]
+
+    def cutting(part: MemoryPartFile) -> None:
+        publish = part.publish
+
+        async def publishing(dest: Path, *, replace: bool, length: int | None = None) -> Path | None:
+            while cuts:
+                del part.content[cuts.pop() :]
+            return await publish(dest, replace=replace, length=length)
+
+        part.publish = publishing  # type: ignore[method-assign]
+
+    rig.prepare = cutting
+    published = await rig.attempt()
+    assert (small, len(small)) == (rig.published, published.size)
+    assert rig.messages(EventName.REPAIRED) == ["1 chunk(s) were damaged on disk: they are fetched again"]
+    assert 2 * len(small) == rig.session.received

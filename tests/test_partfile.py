@@ -174,6 +174,17 @@ async def test_what_a_former_run_wrote_is_cut_as_well(place: Place) -> None:
     await part.close()
 
 
+async def test_publishing_at_a_length_truncates_first(place: Place, part: Part) -> None:
+    """In one call; a file that another program has cut keeps its place, and that is told once."""
+    await part.write(0, [b"0123456789"], hashlib.sha256())
+    place.cut("model.bin.part", 3)
+    assert await part.publish(place.folder / "model.bin", replace=True, length=8) is None
+    assert place.files() == {"model.bin.part": b"012\0\0\0\0\0"}
+    await part.write(3, [b"3456789"], hashlib.sha256())
+    assert place.folder / "model.bin" == await part.publish(place.folder / "model.bin", replace=True, length=8)
+    assert place.files() == {"model.bin": b"01234567"}
+
+
 async def test_a_part_file_that_was_cut_is_not_published(place: Place, part: Part) -> None:
     """Not even where that happens in the last moment."""
     await part.write(0, [b"0123456789"], hashlib.sha256())

@@ -20,6 +20,7 @@ from resumable.diskspace import UNKNOWN, free_space
 from resumable.errors import DestinationError, DeviceError, DiskFull, LocalError
 from resumable.folder import Folder
 from resumable.partfile import DiskPartFile
+from resumable.ranges import Span
 from tests.mounts import mounted, remount
 
 KIB = 1024
@@ -78,6 +79,23 @@ async def test_too_large_a_file_is_refused_before_anything_is_allocated(small: P
     assert used(small / "x.part") == 0
     with pytest.raises(DiskFull):
         await part.reserve(2**62)
+    await part.close()
+
+
+@pytest.mark.parametrize("room", [2 * MIB, 900 * KIB])
+async def test_room_asked_for_while_opening_is_answered_by_the_reserve_that_follows(small: Path, room: int) -> None:
+    """Opening succeeds all the same, so that the file has its name; the answer is given once, then asked for anew."""
+    (small / "x.part").write_bytes(b"abc")
+    part = await DiskPartFile.open(small / "x.part", room=room)
+    for _ in range(2):
+        if room > MIB:
+            with pytest.raises(DiskFull):
+                await part.reserve(room)
+        else:
+            assert [Span(0, 3)] == await part.reserve(room)
+            assert used(small / "x.part") == room
+    await part.write(3, [b"def"], hashlib.sha256())
+    assert [Span(0, 6)] == await part.reserve(6)
     await part.close()
 
 
@@ -162,6 +180,7 @@ from pathlib import Path
 from resumable.errors import DestinationError
 from resumable.folder import Folder
 from resumable.partfile import DiskPartFile
+from resumable.ranges import Span
 
 async def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))

@@ -35,6 +35,7 @@ async def test_the_final_mode_is_what_the_umask_allows(tmp_path: Path, mask: int
         part = await DiskPartFile.open(tmp_path / "x.part")
         path = await part.publish(tmp_path / "x", replace=False)
         await part.close()
+        assert path is not None
         assert (expected, mask) == (stat.S_IMODE(path.stat().st_mode), syscalls.umask())
     finally:
         os.umask(before)
@@ -167,6 +168,7 @@ async def test_publishers_that_race_for_one_name_all_keep_their_bytes(tmp_path: 
         os.pwrite(part._fd, str(n).encode(), 0)
         path = await part.publish(tmp_path / "x.bin", replace=False)
         await part.close()
+        assert path is not None
         return path
 
     paths = await asyncio.gather(*(one(n) for n in range(20)))

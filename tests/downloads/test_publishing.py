@@ -43,10 +43,10 @@ def publication(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publication]:
     held = Publication()
     publish = DiskPartFile._publish
 
-    def slowly(part: DiskPartFile, dest: Path, *, replace: bool) -> Path:
+    def slowly(part: DiskPartFile, dest: Path, *, replace: bool, length: int | None) -> Path | None:
         held.begun.set()
         assert held.go_on.wait(20)
-        return publish(part, dest, replace=replace)
+        return publish(part, dest, replace=replace, length=length)
 
     monkeypatch.setattr(DiskPartFile, "_publish", slowly)
     yield held
