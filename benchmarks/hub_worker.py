@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from recovery.clock import SystemClock
 from recovery.journal import OperationSpec
 from recovery.owner import new_owner
+from recovery.records import Change
 from recovery.states import State
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable.manager import DownloadManager
@@ -99,7 +100,9 @@ async def run(given: argparse.Namespace) -> None:
                 )
                 if given.states and turn % given.hz == number % given.hz:
                     state = State.WAITING if standing.view.state is State.RUNNING else State.RUNNING
-                    await manager.journal.record(standing.view.download_id, generation, state=state, now=time.time())
+                    await manager.journal.record(
+                        standing.view.download_id, generation, Change(state=state, now=time.time())
+                    )
                     standing.view = replace(standing.view, state=state, attempts=1)
                     standing.tell(EventName.WAITING if state is State.WAITING else EventName.STARTED)
                 else:

@@ -92,6 +92,7 @@ async def lay_down(folder: Path, url: str, length: int, *, missing: int) -> None
     from recovery.database import Database
     from recovery.journal import JOURNAL, Journal, OperationSpec
     from recovery.policy import RetryPolicy
+    from recovery.records import Change
     from resumable.checkpoints import SqliteCheckpoints
     from resumable.model import Checkpoint, Options
     from resumable.plan import ChunkGrid, chunk_size_for
@@ -130,7 +131,7 @@ async def lay_down(folder: Path, url: str, length: int, *, missing: int) -> None
         await store.begin(download_id, generation, representation, grid.chunk_size)
         whole = (length - missing) // grid.chunk_size
         await store.commit(download_id, generation, [Checkpoint(i, grid.chunk_size, digest) for i in range(whole)])
-        await journal.record(download_id, generation, state=State.PAUSED, now=time.time())
+        await journal.record(download_id, generation, Change(state=State.PAUSED, now=time.time()))
     os.sync()
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.report import Bar, Cell, answer, options, say
 from recovery.database import Database
 from recovery.journal import JOURNAL, Journal
-from recovery.records import OperationSpec
+from recovery.records import Change, OperationSpec
 from recovery.states import State
 from recovery.supervisor import Attempt, Supervisor
 
@@ -74,7 +74,7 @@ async def one_process(path: Path, count: int) -> list[float]:
             state = State.WAITING if number % 2 else State.RUNNING
             began = time.perf_counter()
             await journal.record(
-                operation.operation_id, generation, state=state, progress=(number, count), now=time.time()
+                operation.operation_id, generation, Change(state=state, progress=(number, count), now=time.time())
             )
             samples.append(time.perf_counter() - began)
     return samples

@@ -22,7 +22,6 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from recovery.clock import Clock, SystemClock
 from recovery.database import Database
-from recovery.history import History
 from recovery.lifecycle import Fenced, requeued, set_by_hand
 from recovery.lookup import Lookup
 from recovery.records import AttemptRecord, Change, Command, JournalStatistics, JsonValue, Operation, OperationSpec
@@ -32,7 +31,6 @@ from recovery.schema import Schema
 from recovery.siderows import put_gate, read_gate, read_gates, read_steps
 from recovery.states import State
 from recovery.transactions import Transactions, check_generation, new_id
-from recovery.verdict import Verdict
 from recovery.work import after_commit
 
 __all__ = [
@@ -153,36 +151,13 @@ class Journal(Transactions, Lookup):
             urgent=False,
         )
 
-    async def record(  # noqa: PLR0913 - the fields of a Change, by name
-        self,
-        operation_id: str,
-        generation: int,
-        *,
-        state: State,
-        history: History | None = None,
-        verdict: Verdict | None = None,
-        error: str | None = None,
-        next_at: float | None = None,
-        attempt: AttemptRecord | None = None,
-        progress: tuple[int, int | None] | None = None,
-        now: float,
-    ) -> Operation:
-        """Write what the lease's owner has to say; see ``Change``. Returns the new row.
+    async def record(self, operation_id: str, generation: int, change: Change) -> Operation:
+        """Write what the lease's owner has to say, and return the new row.
 
         Raises:
             Fenced: another owner has taken over; nothing was changed.
-            IllegalTransition: no step leads to ``state``; nothing was changed.
+            IllegalTransition: no step leads to the new state; nothing was changed.
         """
-        change = Change(
-            state=state,
-            now=now,
-            history=history,
-            verdict=verdict,
-            error=error,
-            next_at=next_at,
-            attempt=attempt,
-            progress=progress,
-        )
         return await self._database.write(lambda conn: self.record_in(conn, operation_id, generation, change))
 
     async def release(
@@ -190,7 +165,7 @@ class Journal(Transactions, Lookup):
     ) -> Operation:
         """Give the lease back and leave the operation in ``state``; raises like ``record``."""
         change = Change(state=state, now=now, next_at=next_at, keep_lease=False)
-        return await self._database.write(lambda conn: self.record_in(conn, operation_id, generation, change))
+        return await self.record(operation_id, generation, change)
 
     async def set_idle_state(self, operation_id: str, state: State, *, now: float) -> Operation:
         """Pause, cancel or queue (with a fresh budget) an operation that nobody runs; return its row.

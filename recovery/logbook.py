@@ -21,7 +21,7 @@ from recovery.events import HealthEvent
 from recovery.history import History
 from recovery.lifecycle import Fenced
 from recovery.observers import tell
-from recovery.records import AttemptRecord, Command, Operation, OperationSpec
+from recovery.records import AttemptRecord, Change, Command, Operation, OperationSpec
 from recovery.states import IllegalTransition, State
 from recovery.verdict import Verdict
 
@@ -60,20 +60,7 @@ class JournalPort(Protocol):
     ) -> bool:
         """Extend the lease; False once another owner has it."""
 
-    async def record(  # noqa: PLR0913 - the columns of a row
-        self,
-        operation_id: str,
-        generation: int,
-        *,
-        state: State,
-        history: History | None = None,
-        verdict: Verdict | None = None,
-        error: str | None = None,
-        next_at: float | None = None,
-        attempt: AttemptRecord | None = None,
-        progress: tuple[int, int | None] | None = None,
-        now: float,
-    ) -> Operation:
+    async def record(self, operation_id: str, generation: int, change: Change) -> Operation:
         """Write a change; raises Fenced when the generation is stale."""
 
     async def take_commands(self, operation_ids: Collection[str]) -> list[Command]:
@@ -260,14 +247,16 @@ class Logbook:
             journal.record(
                 self.operation.operation_id,
                 self.generation,
-                state=entry.state,
-                history=entry.history,
-                verdict=entry.verdict,
-                error=entry.error,
-                next_at=entry.next_at,
-                attempt=entry.attempt,
-                progress=entry.progress,
-                now=entry.now,
+                Change(
+                    state=entry.state,
+                    history=entry.history,
+                    verdict=entry.verdict,
+                    error=entry.error,
+                    next_at=entry.next_at,
+                    attempt=entry.attempt,
+                    progress=entry.progress,
+                    now=entry.now,
+                ),
             ),
             mistakes=_REFUSALS,
         )

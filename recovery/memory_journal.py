@@ -14,12 +14,10 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from recovery.clock import Clock, SystemClock
-from recovery.history import History
 from recovery.lifecycle import Fenced, advanced, asked_again, begun, claimed, recorded, renewed
 from recovery.records import AttemptRecord, Change, Command, JsonValue, Operation, OperationSpec
 from recovery.rows import load_json, to_json
 from recovery.states import TERMINAL, State
-from recovery.verdict import Verdict
 
 __all__ = ["MemoryJournal"]
 
@@ -83,34 +81,17 @@ class MemoryJournal:
         self._put(row)
         return True
 
-    async def record(  # noqa: PLR0913 - the fields of a Change, by name
-        self,
-        operation_id: str,
-        generation: int,
-        *,
-        state: State,
-        history: History | None = None,
-        verdict: Verdict | None = None,
-        error: str | None = None,
-        next_at: float | None = None,
-        attempt: AttemptRecord | None = None,
-        progress: tuple[int, int | None] | None = None,
-        now: float,
-    ) -> Operation:
+    async def record(self, operation_id: str, generation: int, change: Change) -> Operation:
         """See ``Journal.record``."""
         await self._turn()
-        row = self._fenced_row(operation_id, generation)
-        change = Change(
-            state=state, now=now, history=history, verdict=verdict, error=error, next_at=next_at, progress=progress
-        )
-        row = recorded(row, generation, change)
-        if state in TERMINAL or state is State.PAUSED:
+        row = recorded(self._fenced_row(operation_id, generation), generation, change)
+        if change.state in TERMINAL or change.state is State.PAUSED:
             self._drop_commands(operation_id)
-        if state is State.COMPLETE:
+        if change.state is State.COMPLETE:
             self._steps.pop(operation_id, None)
-        if attempt is not None:
-            self._attempts.setdefault(operation_id, {})[attempt.number] = attempt
-        self.writes.append(state.value)
+        if change.attempt is not None:
+            self._attempts.setdefault(operation_id, {})[change.attempt.number] = change.attempt
+        self.writes.append(change.state.value)
         return self._put(row)
 
     async def get(self, operation_id: str) -> Operation | None:

@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from recovery.journal import JsonValue, OperationSpec
+from recovery.records import Change
 from recovery.states import State
 from resumable.events import DownloadView
 from resumable_ui.clients import Bucket
@@ -167,7 +168,7 @@ async def test_an_operation_that_is_no_download_is_shown_and_steered(hub: Served
     answer = await page.act("o1", "retry")
     assert (answer["ok"], answer.get("pending")) == (True, True)
     assert [command.name for command in await journal.take_commands(["o1"])] == ["retry_now"]
-    await journal.record("o1", generation, state=State.FAILED, now=now + 5)
+    await journal.record("o1", generation, Change(state=State.FAILED, now=now + 5))
     await page.until(lambda: page.of("recovery_completed"))
     done = page.of("recovery_completed")[-1]
     assert (done["success"], done["final_state"]) == (False, "failed")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recovery.journal import Fenced
+from recovery.records import Change
 from recovery.states import State
 from recovery.testing import FakeClock
 from tests.supervising import AnyJournal, journal_of, spec
@@ -93,7 +94,7 @@ async def test_only_what_is_complete_begins_anew(journal: AnyJournal, state: Sta
     """Done again means from the start; after any other end the steps that were done need not be done again."""
     operation = await claim(journal)
     await journal.save_step(*operation, "fetch", "there")
-    await journal.record(*operation, state=state, now=101.0)
+    await journal.record(*operation, Change(state=state, now=101.0))
     assert ({"fetch": "there"} if kept else {}) == await journal.steps("op")
 
 

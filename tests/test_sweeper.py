@@ -17,7 +17,7 @@ from recovery.database import Database
 from recovery.journal import JOURNAL, Journal
 from recovery.owner import new_owner
 from recovery.policy import RetryPolicy
-from recovery.records import Operation, OperationSpec
+from recovery.records import Change, Operation, OperationSpec
 from recovery.states import State
 from recovery.sweeper import Sweep, Sweeper
 from recovery.testing import FakeClock
@@ -102,7 +102,7 @@ async def test_what_nobody_does_becomes_eligible(
     """What runs without a live lease, and what waits beyond its time without one, is queued; all else stays."""
     generation = await begun(journal, clock, "it")
     next_at = None if due_s is None else clock.time() + due_s
-    await journal.record("it", generation, state=state, verdict=verdict, next_at=next_at, now=clock.time())
+    await journal.record("it", generation, Change(state=state, verdict=verdict, next_at=next_at, now=clock.time()))
     await sweeper.sweep()
     await clock.advance(20.0)
     if kept:
@@ -249,7 +249,7 @@ async def test_it_forgets_once_an_hour(journal: Journal, clock: FakeClock) -> No
     """What ended long ago is forgotten, without looking for it every few seconds."""
     sweeper = Sweeper(journal, clock=clock, keep_s=1000.0)
     generation = await begun(journal, clock, "old")
-    await journal.record("old", generation, state=State.COMPLETE, now=clock.time())
+    await journal.record("old", generation, Change(state=State.COMPLETE, now=clock.time()))
     pruned = []
     for seconds in (0.0, 2000.0, 1601.0, 10.0):
         await clock.advance(seconds)

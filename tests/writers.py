@@ -17,7 +17,7 @@ from pathlib import Path
 from recovery.database import Database, StoreLimits
 from recovery.journal import JOURNAL, Journal
 from recovery.owner import new_owner
-from recovery.records import OperationSpec
+from recovery.records import Change, OperationSpec
 from recovery.states import State
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ async def _write(path: Path, name: str, count: int) -> None:
             row, generation = await journal.begin_and_claim(shared, owner=owner, ttl_s=3600, now=time.time())
             if generation is not None and generation == 1:
                 _say(f"claimed {row.key} {generation}")
-                await journal.record(row.operation_id, generation, state=State.RUNNING, now=time.time())
+                await journal.record(row.operation_id, generation, Change(state=State.RUNNING, now=time.time()))
         _say(f"health {database.health} {database.health_reason}")
 
 

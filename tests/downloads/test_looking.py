@@ -42,16 +42,15 @@ class Hashing:
 def hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hashing]:
     """Each hop reads 4 KiB and takes a while, as on a slow disk: a file of a MiB takes a minute."""
     held = Hashing()
-    some = resumable.verify._Reading.some
+    update = resumable.verify._Reading.update
 
-    def slowly(reading: resumable.verify._Reading) -> bool:
+    def slowly(reading: resumable.verify._Reading, block: memoryview) -> None:
         held.begun.set()
         held.go_on.wait(0.2)
-        return some(reading)
+        update(reading, block)
 
-    monkeypatch.setattr(resumable.verify._Reading, "some", slowly)
+    monkeypatch.setattr(resumable.verify._Reading, "update", slowly)
     monkeypatch.setattr(resumable.verify, "_PER_HOP", 4096)
-    monkeypatch.setattr(resumable.verify, "_READ", 4096)
     yield held
     held.go_on.set()
 

@@ -16,7 +16,7 @@ from recovery.database import Database, Health, StoreLimits
 from recovery.history import History
 from recovery.journal import JOURNAL, Journal
 from recovery.lifecycle import Fenced
-from recovery.records import AttemptRecord, Operation
+from recovery.records import AttemptRecord, Change, Operation
 from recovery.states import State
 from recovery.testing import FakeClock
 from tests.supervising import spec
@@ -60,9 +60,16 @@ async def fail(journal: Journal, row: Operation, generation: int, clock: FakeClo
     attempt = AttemptRecord(number=number, started_at=clock.time(), error=f"by {row.owner}")
     history = History(attempts=number, started_at=clock.time())
     return await journal.record(
-        row.operation_id, generation, state=State.WAITING, history=history, attempt=attempt, next_at=clock.time(),
-        now=clock.time(),
-    )  # fmt: skip
+        row.operation_id,
+        generation,
+        Change(
+            state=State.WAITING,
+            history=history,
+            attempt=attempt,
+            next_at=clock.time(),
+            now=clock.time(),
+        ),
+    )
 
 
 async def of_a_former_life(path: Path, clock: FakeClock, **more: Any) -> Operation:
@@ -101,7 +108,7 @@ async def test_what_was_let_go_never_comes_back(
         row, generation = await claim(first, clock, "first", key="done elsewhere")
         await let_go(first, row, generation, clock)
         row, generation = await claim(second, clock, "second", key="done elsewhere")
-        await second.record(row.operation_id, generation, state=State.COMPLETE, now=clock.time())
+        await second.record(row.operation_id, generation, Change(state=State.COMPLETE, now=clock.time()))
         assert await second.forget([row.operation_id]) == 1
         mine, generation = await claim(first, clock, "first", key="damaged")
         await database.write(
@@ -145,7 +152,7 @@ async def test_begun_and_ended_without_knowing_the_file(state_path: Path, clock:
         database = await Database.open(state_path, [JOURNAL], clock=clock, limits=LIMITS)
         journal = Journal(database, clock=clock)
         row, generation = await claim(journal, clock, "me")
-        await journal.record(row.operation_id, generation, state=State.COMPLETE, now=clock.time())
+        await journal.record(row.operation_id, generation, Change(state=State.COMPLETE, now=clock.time()))
     assert await database.probe() is Health.OK
     assert [(each.operation_id, each.state) for each in await journal.list()] == [(row.operation_id, State.COMPLETE)]
     await database.close()
@@ -171,7 +178,7 @@ async def test_another_owners_live_lease_stands(name: str | None, state_path: Pa
         theirs_row.operation_id, "they", theirs_generation
     )  # fmt: skip
     with pytest.raises(Fenced):
-        await ours.record(row.operation_id, generation, state=State.COMPLETE, now=clock.time())
+        await ours.record(row.operation_id, generation, Change(state=State.COMPLETE, now=clock.time()))
     await database.close()
 
 
@@ -184,7 +191,7 @@ async def test_what_others_did_meanwhile_is_not_taken_back(state_path: Path, clo
         await ours.begin(spec("something else"))
         async with opened(state_path, clock) as (_, theirs):
             _, generation = await claim(theirs, clock, "they")
-            await theirs.record(row.operation_id, generation, state=State.COMPLETE, now=clock.time())
+            await theirs.record(row.operation_id, generation, Change(state=State.COMPLETE, now=clock.time()))
         assert await database.probe() is Health.OK
         found = await ours.get(row.operation_id)
         assert found is not None
@@ -229,7 +236,7 @@ async def test_more_was_done_than_can_be_kept(state_path: Path, clock: FakeClock
         assert after is not None
         assert (after.state, after.history, after.generation) == (State.WAITING, before.history, generation)
         assert before.history.attempts == 8
-        await journal.record("a", generation, state=State.RUNNING, now=clock.time())
+        await journal.record("a", generation, Change(state=State.RUNNING, now=clock.time()))
 
 
 async def test_commands_posted_meanwhile_are_not_swallowed(state_path: Path, clock: FakeClock) -> None:
@@ -306,7 +313,7 @@ async def test_held_rows_outlive_the_file(state_path: Path, clock: FakeClock) ->
         held, generation = await claim(journal, clock, "me", operation_id="held")
         await fail(journal, held, generation, clock, 1)
         _, others = await claim(journal, clock, "me", key="done", operation_id="done")
-        await journal.record("done", others, state=State.COMPLETE, now=clock.time())
+        await journal.record("done", others, Change(state=State.COMPLETE, now=clock.time()))
         identity = await journal.identity()
         await damage(database, state_path)
         await database.write(lambda conn: None)
@@ -314,7 +321,7 @@ async def test_held_rows_outlive_the_file(state_path: Path, clock: FakeClock) ->
         assert await journal.identity() != identity
         [found] = await journal.list()
         assert (found.operation_id, found.state, found.generation) == ("held", State.WAITING, generation)
-        await journal.record("held", generation, state=State.RUNNING, now=clock.time())
+        await journal.record("held", generation, Change(state=State.RUNNING, now=clock.time()))
 
 
 async def test_who_was_fenced_puts_nothing_back(state_path: Path, clock: FakeClock) -> None:

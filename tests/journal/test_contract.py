@@ -11,7 +11,7 @@ import pytest
 from recovery.history import History
 from recovery.lifecycle import Fenced
 from recovery.policy import RetryPolicy
-from recovery.records import AttemptRecord, Operation
+from recovery.records import AttemptRecord, Change, Operation
 from recovery.states import IllegalTransition, State
 from recovery.taxonomy import network
 from recovery.testing import FakeClock
@@ -61,7 +61,7 @@ async def test_who_gives_up_what_was_done_counts_anew(state: State, journal: Any
     _, generation = await claim(journal, clock, operation_id="mine")
     attempt = AttemptRecord(number=1, started_at=clock.time(), ended_at=clock.time(), outcome=state.value)
     history = History(started_at=clock.time()).after_failure(VERDICT, progressed=False)
-    await journal.record("mine", generation, state=state, history=history, attempt=attempt, now=clock.time())
+    await journal.record("mine", generation, Change(state=state, history=history, attempt=attempt, now=clock.time()))
     again = await journal.begin(spec(operation_id="mine"), now=clock.time())
     assert (again.history.attempts, await journal.attempts("mine")) == (1, [attempt])
     anew = await journal.begin(spec(operation_id="mine", recount=True), now=clock.time() + 60.0)
@@ -74,7 +74,7 @@ async def test_an_ended_row_stays_and_a_new_one_begins(journal: AnyJournal, cloc
     one.
     """
     row, generation = await claim(journal, clock)
-    await journal.record(row.operation_id, generation, state=State.COMPLETE, now=clock.time())
+    await journal.record(row.operation_id, generation, Change(state=State.COMPLETE, now=clock.time()))
     ended = await journal.find("test", "the import")
     assert ended is not None
     assert (ended.operation_id, ended.state) == (row.operation_id, State.COMPLETE)
@@ -89,7 +89,7 @@ async def test_an_ended_row_is_taken_up_again_under_its_name(journal: AnyJournal
     """With an id of the caller's choice it is the same operation for ever: eligible again, with a fresh budget."""
     row, generation = await claim(journal, clock, operation_id="mine")
     history = History(attempts=4, no_progress=4, started_at=clock.time())
-    await journal.record("mine", generation, state=State.FAILED, history=history, now=clock.time())
+    await journal.record("mine", generation, Change(state=State.FAILED, history=history, now=clock.time()))
     await clock.advance(100.0)
     again = await journal.begin(spec(operation_id="mine"), now=clock.time())
     assert (row.operation_id, again.operation_id, again.state) == ("mine", "mine", State.QUEUED)
@@ -100,7 +100,7 @@ async def test_what_stopped_after_the_caller_looked_is_left_alone(journal: AnyJo
     """Whoever waited for a slot does not do again what another process has done, nor what a person has stopped."""
     seen = (await journal.begin(spec(operation_id="mine", again=-1))).generation
     _, generation = await claim(journal, clock, "two", operation_id="mine")
-    await journal.record("mine", generation, state=State.COMPLETE, now=clock.time())
+    await journal.record("mine", generation, Change(state=State.COMPLETE, now=clock.time()))
     for again in (-1, seen):
         late = spec(operation_id="mine", again=again)
         row, none = await journal.begin_and_claim(late, owner="one", ttl_s=TTL, now=clock.time())
@@ -174,7 +174,7 @@ async def test_a_lease_that_ran_out_unnoticed_is_still_its_owners(journal: AnyJo
 
 
 WRITES: dict[str, Callable[[AnyJournal, str, int], Any]] = {
-    "record": lambda journal, name, generation: journal.record(name, generation, state=State.COMPLETE, now=0.0),
+    "record": lambda journal, name, generation: journal.record(name, generation, Change(state=State.COMPLETE, now=0.0)),
     "save a step": lambda journal, name, generation: journal.save_step(name, generation, "step", 1),
 }
 
@@ -219,9 +219,19 @@ async def test_recording_a_failure(journal: AnyJournal, clock: FakeClock) -> Non
     )  # fmt: skip
     history = History(started_at=now).after_failure(VERDICT, progressed=True)
     found = await journal.record(
-        row.operation_id, generation, state=State.WAITING, history=history, verdict=VERDICT, error="E: x",
-        next_at=now + 3.0, attempt=attempt, progress=(5, 10), now=now,
-    )  # fmt: skip
+        row.operation_id,
+        generation,
+        Change(
+            state=State.WAITING,
+            history=history,
+            verdict=VERDICT,
+            error="E: x",
+            next_at=now + 3.0,
+            attempt=attempt,
+            progress=(5, 10),
+            now=now,
+        ),
+    )
     assert await journal.get(row.operation_id) == found
     assert (found.state, found.history, found.error, found.next_at) == (State.WAITING, history, "E: x", now + 3.0)
     judged = (found.category, found.code, found.message, found.condition, found.user_actions)
@@ -229,7 +239,7 @@ async def test_recording_a_failure(journal: AnyJournal, clock: FakeClock) -> Non
     assert (found.progress_done, found.progress_total, found.owner) == (5, 10, "one")
     assert await journal.attempts(row.operation_id) == [attempt]
     assert await journal.attempts("nobody") == []
-    calm = await journal.record(row.operation_id, generation, state=State.RUNNING, now=now)
+    calm = await journal.record(row.operation_id, generation, Change(state=State.RUNNING, now=now))
     assert (calm.category, calm.error, calm.next_at, calm.history) == (None, None, None, history)
     assert (calm.progress_done, calm.progress_total) == (5, 10)
 
@@ -239,7 +249,9 @@ async def test_an_attempt_is_written_again_under_its_number(journal: AnyJournal,
     row, generation = await claim(journal, clock)
     for number, outcome in [(2, ""), (1, ""), (2, "complete")]:
         attempt = AttemptRecord(number=number, started_at=clock.time(), outcome=outcome)
-        await journal.record(row.operation_id, generation, state=State.RUNNING, attempt=attempt, now=clock.time())
+        await journal.record(
+            row.operation_id, generation, Change(state=State.RUNNING, attempt=attempt, now=clock.time())
+        )
     found = [(each.number, each.outcome) for each in await journal.attempts(row.operation_id)]
     assert found == [(1, ""), (2, "complete")]
 
@@ -248,17 +260,19 @@ async def test_an_attempt_is_written_again_under_its_number(journal: AnyJournal,
 async def test_what_stops_gives_the_lease_back(state: State, journal: AnyJournal, clock: FakeClock) -> None:
     """At once, in the same write: nobody waits for a lease that is not needed."""
     row, generation = await claim(journal, clock)
-    found = await journal.record(row.operation_id, generation, state=state, now=clock.time())
+    found = await journal.record(row.operation_id, generation, Change(state=state, now=clock.time()))
     assert (found.owner, found.lease_until) == (None, None)
 
 
 async def test_no_illegal_step_is_written(journal: AnyJournal, clock: FakeClock) -> None:
     """The table of states is law; the row stays as it was, attempt included."""
     row, generation = await claim(journal, clock)
-    done = await journal.record(row.operation_id, generation, state=State.COMPLETE, now=clock.time())
+    done = await journal.record(row.operation_id, generation, Change(state=State.COMPLETE, now=clock.time()))
     attempt = AttemptRecord(number=1, started_at=0.0)
     with pytest.raises(IllegalTransition):
-        await journal.record(row.operation_id, generation, state=State.RUNNING, attempt=attempt, now=clock.time())
+        await journal.record(
+            row.operation_id, generation, Change(state=State.RUNNING, attempt=attempt, now=clock.time())
+        )
     assert await journal.get(row.operation_id) == done
     assert await journal.attempts(row.operation_id) == []
 
@@ -267,7 +281,7 @@ async def test_every_change_has_a_newer_rev(journal: AnyJournal, clock: FakeCloc
     """Over all operations, so that whoever has seen one number can ask for what is newer."""
     row, generation = await claim(journal, clock)
     other = await journal.begin(spec("another import"))
-    found = await journal.record(row.operation_id, generation, state=State.COMPLETE, now=clock.time())
+    found = await journal.record(row.operation_id, generation, Change(state=State.COMPLETE, now=clock.time()))
     assert row.rev < other.rev < found.rev
 
 
@@ -335,7 +349,7 @@ async def test_a_command_ends_with_the_run_it_was_for(state: State, journal: Any
     """One that came too late must not stop the next run, whether it was posted before or after the end."""
     _, generation = await claim(journal, clock, operation_id="mine")
     await journal.post_command("mine", "pause")
-    await journal.record("mine", generation, state=state, now=clock.time())
+    await journal.record("mine", generation, Change(state=state, now=clock.time()))
     await journal.post_command("mine", "cancel")
     await claim(journal, clock, operation_id="mine")
     assert await journal.take_commands(["mine"]) == []
@@ -348,7 +362,7 @@ async def test_a_command_outlives_a_wait(state: State, journal: AnyJournal, cloc
     """And the death of an owner: whoever goes on with the same run obeys it."""
     row, generation = await claim(journal, clock)
     await journal.post_command(row.operation_id, "pause")
-    await journal.record(row.operation_id, generation, state=state, now=clock.time())
+    await journal.record(row.operation_id, generation, Change(state=state, now=clock.time()))
     await journal.renew(row.operation_id, generation, ttl_s=0.0, now=clock.time())
     await claim(journal, clock, "two")
     assert [command.name for command in await journal.take_commands([row.operation_id])] == ["pause"]

@@ -20,7 +20,7 @@ from recovery.faults import SQLITE_RAISES
 from recovery.history import History
 from recovery.journal import JOURNAL, Journal
 from recovery.lifecycle import Fenced
-from recovery.records import AttemptRecord, Operation
+from recovery.records import AttemptRecord, Change, Operation
 from recovery.rowcrc import intact, row_crc, sealed
 from recovery.rows import operations, read_attempts, read_commands
 from recovery.siderows import read_gates, read_steps
@@ -75,10 +75,19 @@ async def fill(path: Path) -> None:
             verdict = machine.DISK_FULL if number % 2 else network.CONNECTION
             attempt = AttemptRecord(number=1, started_at=now, category=verdict.category, error="E: why")
             await journal.record(
-                row.operation_id, generation, state=State.PARKED if number % 2 else State.WAITING, verdict=verdict,
-                history=History().after_failure(verdict, progressed=False), error="E: why", next_at=now + 60.0,
-                attempt=attempt, progress=(number, 99), now=now,
-            )  # fmt: skip
+                row.operation_id,
+                generation,
+                Change(
+                    state=State.PARKED if number % 2 else State.WAITING,
+                    verdict=verdict,
+                    history=History().after_failure(verdict, progressed=False),
+                    error="E: why",
+                    next_at=now + 60.0,
+                    attempt=attempt,
+                    progress=(number, 99),
+                    now=now,
+                ),
+            )
             await journal.save_step(row.operation_id, generation, "step", {"n": number})
             await journal.post_command(row.operation_id, "pause", request_id=f"r{number}")
             await journal.change_gate(f"h{number}", lambda _: ({"phase": "open"}, None))
@@ -156,7 +165,7 @@ async def test_a_damaged_row_is_absent(
         _, generation = await before.begin_and_claim(spec("k", operation_id="op"), owner="one", ttl_s=0.0, now=0.0)
         assert generation is not None
         attempt = AttemptRecord(number=1, started_at=0.0, error="e")
-        await before.record("op", generation, state=State.WAITING, next_at=2.0, attempt=attempt, now=0.0)
+        await before.record("op", generation, Change(state=State.WAITING, next_at=2.0, attempt=attempt, now=0.0))
         await before.save_step("op", generation, "s", 1)
         await before.change_gate("h", lambda _: ({"phase": "open"}, None))
         await before.post_command("op", "pause")
@@ -202,7 +211,7 @@ async def test_an_owner_puts_its_damaged_row_back(state_path: Path, journal: Jou
     with changed_behind_our_back(state_path, DAMAGE):
         await journal.save_step("a", generation, "step", 1)
     with changed_behind_our_back(state_path, DAMAGE):
-        done = await journal.record("a", generation, state=State.COMPLETE, now=clock.time())
+        done = await journal.record("a", generation, Change(state=State.COMPLETE, now=clock.time()))
     assert (done.state, done.progress_done, done.operation_id) == (State.COMPLETE, 5, row.operation_id)
 
 
@@ -231,4 +240,4 @@ async def test_a_damaged_row_nobody_holds_fences(state_path: Path, journal: Jour
     _, generation = await claimed(journal, clock)
     async with await Database.open(state_path, [JOURNAL]) as database:
         with changed_behind_our_back(state_path, DAMAGE), pytest.raises(Fenced, match="gone"):
-            await Journal(database).record("a", generation, state=State.COMPLETE, now=clock.time())
+            await Journal(database).record("a", generation, Change(state=State.COMPLETE, now=clock.time()))

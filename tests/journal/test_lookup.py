@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from recovery.history import History
 from recovery.journal import AttemptRecord, Fenced, Journal, check_generation
-from recovery.records import Operation
+from recovery.records import Change, Operation
 from recovery.siderows import put_step
 from recovery.states import IllegalTransition, State
 from recovery.taxonomy import network
@@ -33,7 +33,7 @@ async def begin(
     assert generation is not None
     if state is State.RUNNING:
         return row
-    return await journal.record(key, generation, state=state, now=clock.time(), **more)
+    return await journal.record(key, generation, Change(state=state, now=clock.time(), **more))
 
 
 async def test_lists_are_filtered_and_newest_first(journal: Journal, clock: FakeClock) -> None:
@@ -77,7 +77,7 @@ async def test_what_is_due(journal: Journal, clock: FakeClock) -> None:
     soon = spec("soon", operation_id="soon")
     _, generation = await journal.begin_and_claim(soon, owner="two", ttl_s=TTL, now=clock.time())
     assert generation is not None
-    await journal.record("soon", generation, state=State.WAITING, next_at=clock.time(), now=clock.time())
+    await journal.record("soon", generation, Change(state=State.WAITING, next_at=clock.time(), now=clock.time()))
     assert {row.key for row in await journal.due(clock.time())} == {"parked"}, "its owner waits for it by itself"
     await journal.release("soon", generation, State.WAITING, next_at=clock.time(), now=clock.time())
     assert {row.key for row in await journal.due(clock.time())} == {"soon", "parked"}
@@ -210,7 +210,7 @@ async def test_only_the_newest_attempts_are_kept(journal: Journal, clock: FakeCl
     assert generation is not None
     one = AttemptRecord(number=1, started_at=0.0)
     for number in range(1, 206):
-        await journal.record("a", generation, state=State.RUNNING, attempt=replace(one, number=number), now=0.0)
+        await journal.record("a", generation, Change(state=State.RUNNING, attempt=replace(one, number=number), now=0.0))
     assert [each.number for each in await journal.attempts("a")] == list(range(6, 206))
 
 

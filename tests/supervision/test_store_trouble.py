@@ -14,6 +14,7 @@ from recovery import run as run_module
 from recovery.control import Attempt
 from recovery.events import HealthEvent
 from recovery.lifecycle import Fenced
+from recovery.records import Change, Operation
 from recovery.states import State
 from recovery.supervisor import (
     Supervisor,
@@ -185,11 +186,11 @@ async def test_what_the_schema_refuses_holds_up_nothing(
 class Picky(MemoryJournal):
     """Takes no waits, whatever is left out of them."""
 
-    async def record(self, operation_id: str, generation: int, **change: Any) -> Any:
+    async def record(self, operation_id: str, generation: int, change: Change) -> Operation:
         """See ``Journal.record``."""
-        if change["state"] is State.WAITING:
+        if change.state is State.WAITING:
             raise ValueError("no waits here")
-        return await super().record(operation_id, generation, **change)
+        return await super().record(operation_id, generation, change)
 
 
 async def test_what_is_refused_in_every_form_is_left_out(clock: FakeClock) -> None:
