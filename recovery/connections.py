@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -42,7 +43,8 @@ def connect(path: Path, mode: str, wait_s: float) -> StoreConnection:
 def connect_reader(path: Path, wait_s: float) -> StoreConnection:
     """Return a connection that only reads; raises sqlite3.Error."""
     conn = connect(path, "rw", wait_s)  # "ro" cannot recover a WAL that a dead process left
-    conn.execute("PRAGMA query_only = ON")
+    with _closed_on_error(conn):
+        conn.execute("PRAGMA query_only = ON")
     return conn
 
 
@@ -124,11 +126,26 @@ def _connect(path: Path, parameters: str, wait_s: float) -> StoreConnection:
         check_same_thread=False,  # it is used in one thread at a time, but closed in another when that has ended
     )
     conn.text_factory = _as_text
+    with _closed_on_error(conn):
+        _set_up(conn)
+    return conn
+
+
+def _set_up(conn: StoreConnection) -> None:
     for pragma in ("cache_size = -256", "temp_store = MEMORY", "trusted_schema = OFF", "cell_size_check = ON"):
         conn.execute(f"PRAGMA {pragma}")
     conn.execute("PRAGMA mmap_size = 0")  # a stray pointer must not reach the file, nor its truncation kill us
     conn.execute("PRAGMA foreign_keys = ON")
-    return conn
+
+
+@contextlib.contextmanager
+def _closed_on_error(conn: StoreConnection) -> Iterator[None]:
+    # Python 3.13 warns of a connection that is left to the garbage collector.
+    try:
+        yield
+    except BaseException:
+        conn.close()
+        raise
 
 
 def _fingerprint(path: Path) -> tuple[FileId, int, int] | None:

@@ -120,7 +120,7 @@ class Database:
         Never fails because of the file: what is wrong with it is in ``health`` and ``health_reason`` and is told to
         ``on_health``, which is called in the event loop. Errors in ``schemas`` themselves are raised.
         """
-        where = None if path is None else Path(await asyncio.to_thread(os.path.realpath, path))
+        where = None if path is None else await _settled(path)
         limits = limits or StoreLimits()
         database = cls(where, schemas, clock=clock or SystemClock(), on_health=on_health, limits=limits)
         try:
@@ -329,6 +329,14 @@ class Database:
     def _drain_and_close(self) -> None:
         self._queue.write_pending()
         self._store.close()
+
+
+async def _settled(path: Path) -> Path:
+    try:
+        return Path(await asyncio.to_thread(os.path.realpath, path))
+    except RuntimeError:
+        # The main thread has ended, and other threads go on: Python starts no executor any more.
+        return Path(os.path.realpath(path))  # noqa: ASYNC240
 
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()

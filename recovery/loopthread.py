@@ -166,7 +166,11 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.loop.close()
+            raise
         if not self._started.wait(_START_S):
             raise RuntimeError("the event loop's thread did not start")
 

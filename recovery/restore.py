@@ -42,9 +42,9 @@ T = TypeVar("T")
 class RestorePoint:
     """An ``async with`` block in which the given paths change together or not at all. Made by ``restore_point``."""
 
-    def __init__(self, paths: Sequence[Path], *, log: Path) -> None:
-        self._paths = tuple(paths)
-        self._file = log
+    def __init__(self, paths: Sequence[Path], *, log_directory: Path | None) -> None:
+        self._given = self._paths = tuple(paths)
+        self._log_directory = log_directory
         self._log: RestoreLog | None = None
         self.settled: Settled | None = None
         """What a dead process had left on these paths and was put right on entering; None when there was nothing."""
@@ -59,6 +59,7 @@ class RestorePoint:
         Raises:
             RestorePointBusy: the same paths are in another restore point right now.
             RestoreLogDamaged: what a dead process left cannot be read; nothing was touched.
+            ValueError: two of the paths are one file, by two names of its directory.
         """
         try:
             await _in_thread(self._open)
@@ -112,8 +113,11 @@ class RestorePoint:
         await _in_thread(self._active().remove, self._index(path))
 
     def _open(self) -> None:
+        self._paths = tuple(map(_resolved, self._given))
+        _require_different(self._paths)
+        file = log_path(self._paths, self._log_directory)
         while True:
-            log = RestoreLog.open(self._file, create=True)
+            log = RestoreLog.open(file, create=True)
             assert log is not None
             if not log.identifier:
                 break
@@ -151,7 +155,10 @@ class RestorePoint:
         return self._log
 
     def _index(self, path: Path | str) -> int:
-        return self._paths.index(_absolute(path))
+        whole = Path(path).absolute()
+        if whole in self._given:
+            return self._given.index(whole)
+        return [os.path.normpath(each) for each in self._given].index(os.path.normpath(whole))
 
 
 def restore_point(paths: Iterable[Path | str], *, log_directory: Path | str | None = None) -> RestorePoint:
@@ -163,11 +170,9 @@ def restore_point(paths: Iterable[Path | str], *, log_directory: Path | str | No
     Raises:
         ValueError: no path, or a path twice.
     """
-    absolute = [_absolute(path) for path in paths]
-    if not absolute or len(set(absolute)) != len(absolute):
-        msg = "a restore point needs one path or more, each once"
-        raise ValueError(msg)
-    return RestorePoint(absolute, log=log_path(absolute, None if log_directory is None else _absolute(log_directory)))
+    absolute = [Path(path).absolute() for path in paths]
+    _require_different(absolute)
+    return RestorePoint(absolute, log_directory=None if log_directory is None else Path(log_directory).absolute())
 
 
 async def settle_restore_points(directory: Path | str) -> list[Settled]:
@@ -176,12 +181,12 @@ async def settle_restore_points(directory: Path | str) -> list[Settled]:
     Raises:
         RestoreLogDamaged: a log cannot be read; the ones before it (by name) are settled, it is untouched.
     """
-    return await _in_thread(_settle_directory, _absolute(directory))
+    return await _in_thread(_settle_directory, Path(directory))
 
 
 def _settle_directory(directory: Path) -> list[Settled]:
     settled: list[Settled] = []
-    for file in sorted(directory.glob(".restore-*.log")):
+    for file in sorted(directory.absolute().glob(".restore-*.log")):
         try:
             log = RestoreLog.open(file, create=False)
         except RestorePointBusy:
@@ -197,9 +202,19 @@ def _settle_directory(directory: Path) -> list[Settled]:
     return settled
 
 
-def _absolute(path: Path | str) -> Path:
-    # Not resolve(): the last component may be a symbolic link that is itself to be replaced.
-    return Path(os.path.normpath(Path(path).absolute()))
+def _require_different(paths: Sequence[Path]) -> None:
+    if not paths or len(set(paths)) != len(paths):
+        msg = "a restore point needs one path or more, each once"
+        raise ValueError(msg)
+
+
+def _resolved(path: Path) -> Path:
+    """Return the file as the system finds it: "link/../x" is not "x", and a file has one log by all names of its
+    directory. The last component stays: it may be a symbolic link that is itself to be replaced.
+    """
+    if path.name == "..":
+        return Path(os.path.realpath(path))
+    return Path(os.path.realpath(path.parent), path.name)
 
 
 async def _in_thread(work: Callable[..., T], *args: object) -> T:

@@ -21,6 +21,7 @@ here is in use, so none of the numbers can belong to somebody else's file.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -246,7 +247,8 @@ class RestoreLog:
             _delete(self.staged(index))
         for directory in self._directories():
             _sync_directory(directory)
-        os.unlink(self.file)
+        with contextlib.suppress(FileNotFoundError):  # somebody tidied up; what it said is done
+            os.unlink(self.file)
         _sync_directory(self.file.parent)
         self.identifier, self.paths, self.changes, self.end = "", (), [], None
 

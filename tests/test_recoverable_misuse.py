@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -173,6 +175,30 @@ async def test_closing_a_supervisor_waits_for_its_runs_and_not_for_who_called_th
     await eventually(lambda: heard == ["paused"])
     assert not serving.done()
     serving.cancel()
+
+
+_AFTER_MAIN = """
+import sys, threading
+from recovery import current_sync_operation, recoverable
+
+@recoverable(journal=sys.argv[1], key="k")
+def work():
+    return current_sync_operation().step("a", lambda: "done")
+
+def later():
+    threading.main_thread().join()
+    print(work())
+
+threading.Thread(target=later).start()
+"""
+
+
+@pytest.mark.skipif((3, 12) <= sys.version_info < (3, 12, 3), reason="this Python starts no thread after main's end")
+def test_a_thread_that_outlives_the_main_one_opens_its_state_file(tmp_path: Path) -> None:
+    """A script that starts a thread and falls off its end: Python starts no executor any more, and none is needed."""
+    command = [sys.executable, "-W", "error", "-c", _AFTER_MAIN, str(tmp_path / "state.db")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr) == ("done\n", "")
 
 
 def test_a_path_that_a_function_returns_is_settled_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,37 @@ class Died(BaseException):
     """Stands for the death of the process at a system call."""
 
 
+async def test_a_path_is_what_the_system_takes_it_for(tmp_path: Path) -> None:
+    """``link/../config`` is beside what the link leads to; taken for text it named another file, which was changed."""
+    (tmp_path / "real/sub").mkdir(parents=True)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/link").symlink_to(tmp_path / "real/sub")
+    mine, other = tmp_path / "real/config", tmp_path / "x/config"
+    mine.write_text("old")
+    other.write_text("other")
+    path = tmp_path / "x/link/../config"
+    async with restore_point([path]) as point:
+        point.stage(path).write_text("new")
+        with pytest.raises(RestorePointBusy):
+            async with restore_point([mine]):
+                pass
+        with pytest.raises(ValueError, match="each once"):
+            async with restore_point([mine, path]):
+                pass
+    assert snapshot(tmp_path) == {"real/config": "new", "x/config": "other"}
+
+
+async def test_a_log_that_somebody_tidied_up_changes_nothing(tmp_path: Path) -> None:
+    """What is done is done: the block does not end with an error after its commit."""
+    config = tmp_path / "config"
+    config.write_text("old")
+    async with restore_point([config]) as point:
+        point.stage(config).write_text("new")
+        for log in tmp_path.glob(".restore-*.log"):
+            log.unlink()
+    assert snapshot(tmp_path) == {"config": "new"}
+
+
 def snapshot(directory: Path) -> dict[str, str]:
     """Return every file below the directory with its content, leftovers of restore points included."""
     return {
