@@ -41,7 +41,7 @@ class Contest:
 
     def __init__(self, home: Path, base: str, contents: dict[str, bytes]) -> None:
         """Fetch ``contents`` from ``base`` into ``home/out``; the folder is made."""
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         self._home = home
         self._contents = contents
         self._cpu: dict[str, list[float]] = {}
