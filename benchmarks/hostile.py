@@ -135,6 +135,7 @@ class Scenario:
 
     name: str
     play: Callable[[Bout], Outcome]
+    needs_root: bool = False
 
 
 def _served(behaviour: Behaviour, script: Sequence[Behaviour] = ()) -> Callable[[Bout], Outcome]:
@@ -251,5 +252,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("kill -9, replaced, resume", _killed_and_replaced),
     Scenario("kill -9, URL re-signed, resume", _killed_and_signed_anew),
     Scenario("two processes, one target", _two_processes),
-    Scenario("disk full at 20 MiB", _disk_full),
+    Scenario("disk full at 20 MiB", _disk_full, needs_root=True),
 )

@@ -10,6 +10,7 @@ play eight bouts at once, each in a process with an origin of its own, since the
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
@@ -68,14 +69,14 @@ def bout(tool: Tool, number: int) -> Outcome:
         return SCENARIOS[number].play(Bout(tool, origin, Path(name)))
 
 
-def play(tools: Sequence[Tool], rows: int, *, at_once: int) -> dict[tuple[int, str], Outcome]:
-    """Play the first scenarios with all tools, so many bouts at once; returns the outcomes by row and tool.
+def play(tools: Sequence[Tool], rows: Sequence[int], *, at_once: int) -> dict[tuple[int, str], Outcome]:
+    """Play the scenarios with these numbers, so many bouts at once; returns the outcomes by number and tool.
 
     The processes are new ones, not forked: this one has threads.
     """
     found: dict[tuple[int, str], Outcome] = {}
     with ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn")) as pool:
-        playing = {pool.submit(bout, tool, number): (number, tool) for number in range(rows) for tool in tools}
+        playing = {pool.submit(bout, tool, number): (number, tool) for number in rows for tool in tools}
         for done in as_completed(playing):
             number, tool = playing[done]
             found[number, tool.name] = done.result()
@@ -93,8 +94,10 @@ def main() -> int:
     given = options(__doc__, words=("tools",), rows=(len(SCENARIOS), len(SCENARIOS)))
     tools = contestants(["resumable"] if given.quick else [name for name in given.tools.split(",") if name])
     mine, peers = [tool for tool in tools if tool.name == "resumable"], [t for t in tools if t.name != "resumable"]
-    found = play(mine, given.rows, at_once=1) | play(peers, given.rows, at_once=AT_ONCE)
-    scenarios = list(enumerate(SCENARIOS[: given.rows]))
+    wanted = list(enumerate(SCENARIOS[: given.rows]))
+    scenarios = [(number, one) for number, one in wanted if os.geteuid() == 0 or not one.needs_root]
+    numbers = [number for number, _ in scenarios]
+    found = play(mine, numbers, at_once=1) | play(peers, numbers, at_once=AT_ONCE)
     rows: list[dict[str, Cell]] = [
         {"scenario": scenario.name, **{tool.name: str(found[number, tool.name]) for tool in tools}}
         for number, scenario in scenarios
@@ -117,6 +120,7 @@ def main() -> int:
             "4 connections and about 5 tries where a tool has such options; the number is the MiB the origin sent",
             f"killed after {PATIENCE_S:.0f} s or 40 times the file: {Ending.HANGS.value}",
             f"the peers play {AT_ONCE} bouts at once",
+            *(f"not played, as it needs root: {one.name}" for number, one in wanted if number not in numbers),
             *versions,
             *(f"not installed: {name}" for name in [*missing(TOOLS), *absent]),
         ],

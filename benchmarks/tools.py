@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -165,25 +166,31 @@ def run(command: Sequence[str], *, env: dict[str, str] | None = None, most_s: fl
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={**environ, **(env or {})},
-        start_new_session=most_s is not None,
+        start_new_session=True,
     )
     assert process.stderr is not None
     late = threading.Event()
 
     def stop() -> None:
-        late.set()
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
-    timer = threading.Timer(most_s or 0, stop)
+    def stop_late() -> None:
+        late.set()
+        stop()
+
+    timer = threading.Timer(most_s or 0, stop_late)
     if most_s is not None:
         timer.start()
     try:
         said = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
     finally:
         timer.cancel()
-    wall = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode is None:
+            stop()  # interrupted: what it started ends with it
     process.stderr.close()
     if late.is_set():
         raise TooSlowError(f"{Path(command[0]).name} was stopped after {most_s:.0f} s")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import EXPECTED_S, available, expected
+from benchmarks.__main__ import EXPECTED_S, available, expected, run_all, stop
 from benchmarks.page import as_html
 from benchmarks.pair import Move, bar_moves, compared, difference, moved, row_moves, widened, widened_rows
 from benchmarks.paper import as_markdown, published
@@ -210,3 +210,31 @@ async def test_a_part_file_is_laid_down_once(tmp_path: Path) -> None:
         assert not (tmp_path / "big.bin").exists()
     finally:
         origin.close()
+
+
+def test_a_benchmark_that_is_stopped_takes_its_servers_down() -> None:
+    """As Ctrl-C does: it gets to its ``finally``, and so do those that it started."""
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
+        "print('up', flush=True)\n"
+        "try: time.sleep(600)\n"
+        "except KeyboardInterrupt: print('down', child.wait(5), flush=True)\n"
+    )
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    stop(process)
+    assert process.stdout.read() == "down -2\n"
+    process.stdout.close()
+
+
+def test_what_has_no_time_left_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that has to end by then says what it did not begin, and keeps its report."""
+    kept: list[Run] = []
+    run = run_all(["startup"], kept.append, {"startup": 20.0}, quick=True, within_s=0.0)
+    assert run.failures == {"startup": "not begun: the time was over"}
+    assert [one.failures for one in kept] == [run.failures]
+    assert not run.kept
+    assert "[1/1] startup, about 20 s; 0 min to the end" in capsys.readouterr().err
