@@ -6,16 +6,18 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from recovery.celery.decorator import body_of
 from recovery.celery.endings import Ending, GiveWay, How, StopReason, TaskCall, TaskFailed
 from recovery.celery.messages import MessageStore
 from recovery.celery.runtime import JournalRuntime, messages_of
-from recovery.celery.taskrun import TaskRun
+from recovery.celery.taskrun import TaskRun, current_run
 from recovery.database import Database
 from recovery.endings import CrashLooping
 from recovery.journal import JOURNAL, Journal
@@ -146,6 +148,50 @@ def test_a_message_on_its_way_to_the_disk_is_not_left_there(runs: Runs, monkeypa
     assert runs.run(body).how is How.DONE
     time.sleep(0.5)
     assert messages_of(runs.state).get("1") is None
+
+
+@pytest.mark.timeout(20)
+def test_a_body_that_loses_its_cancellation_is_led_out(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``asyncio.wait_for`` loses one before Python 3.12: it would wait for ever, and hold its slot."""
+    monkeypatch.setattr("recovery.celery.taskrun._CLEAN_UP_S", 0.1)
+    lost = []
+
+    async def fn() -> None:
+        run = current_run.get()
+        assert run is not None
+        asyncio.get_running_loop().call_soon(run.give_way, GiveWay(time.time() + 60, 60.0))
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost.append(run)
+        await asyncio.Event().wait()
+
+    assert (runs.run(body_of(fn, (), {})).how, len(lost)) == (How.DEFERRED, 1)
+
+
+@pytest.mark.timeout(20)
+def test_what_does_not_close_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that does not answer keeps no worker from ending."""
+    monkeypatch.setattr("recovery.celery.runtime._CLOSE_S", 0.3)
+
+    answers = asyncio.Event()
+
+    class Hangs(JournalRuntime):
+        async def open(self, stack: AsyncExitStack) -> Journal:
+            stack.push_async_callback(answers.wait)
+            return await super().open(stack)
+
+    async def body(_: TaskRun) -> str:
+        return "done"
+
+    runtime = Hangs(tmp_path / "state.db", longest_wait_s=5.0, is_control=lambda _: False)
+    run = TaskRun(TaskCall(name="t", task_id="1", policy=RetryPolicy()))
+    assert runtime.start(run, body).result().how is How.DONE
+    runtime.close()
+    assert [record.message for record in caplog.records] == ["runtime-not-closed"]
+    runtime.loop_thread.loop.call_soon_threadsafe(answers.set)
 
 
 def test_a_copy_of_what_has_ended_is_not_run(runs: Runs) -> None:

@@ -33,6 +33,10 @@ log = logging.getLogger("recovery.celery")
 _LOOK_S = 0.25
 _PAUSE_S = 6.0
 """A second more than bodies have to put themselves in order."""
+_CLOSE_S = 30.0
+"""Longer than anything takes but a disk that does not answer. A worker that never ends is killed in the end, and its
+supervisor may have waited for hours.
+"""
 
 
 def messages_of(state: Path) -> MessageStore:
@@ -120,13 +124,15 @@ class Runtime(ABC):
                     run.on_shutdown()
 
     def close(self) -> None:
-        """Put down what still runs, and close everything. The loop's thread ends with the process."""
-        try:
-            self.loop_thread.run(self._close, grace_s=10)
-        except Exception:  # the edge of a process that ends: what was not closed is recovered by the next one
-            log.exception("runtime-not-closed")
+        """Put down what still runs, and close everything. The loop's thread ends with the process.
 
-    async def _close(self) -> None:
+        What has not closed by then (a thread may hang in a disk) is left alone: the next process recovers it.
+        """
+        closing = self.loop_thread.start(self._close)
+        if not closing.settle(within_s=_CLOSE_S) or closing.error is not None:
+            log.error("runtime-not-closed", exc_info=closing.error)
+
+    async def _close(self, _: CallerSide) -> None:
         if self._watching is not None:
             self._watching.cancel()
         await self._stack.aclose()

@@ -60,6 +60,9 @@ LEASE_S: Final = 15.0
 _TELL_S: Final = 0.5
 """How often progress is written into the row: a task that is killed again and again but gets on is no crash loop."""
 
+_CLEAN_UP_S: Final = 5.0
+"""For a body that is led out to put its things in order."""
+
 NO_RETRIES: Final = RetryPolicy(max_no_progress=1, max_attempts=1 << 30, deadline_s=None, base=0.0, cap=0.0)
 """Of bodies that recover by themselves: their failures end the task, and a wait is exactly as long as they say."""
 
@@ -112,8 +115,16 @@ class TaskRun:
     def give_way(self, way: GiveWay) -> None:
         """Lead an asynchronous body out at its ``await``; a synchronous one has to raise SlotFreed after this."""
         self.gives_way = way
-        if self.body is not None:
+        self._lead_out()
+
+    def _lead_out(self) -> None:
+        """Cancel the body, and again where that was lost: its downloads wait for nothing but its end by now. What it
+        awaits may be a library that uses ``asyncio.wait_for``, which before Python 3.12 returns a result in place of a
+        cancellation that comes with it (python/cpython#86296).
+        """
+        if self.body is not None and not self.body.done():
             self.body.cancel()
+            asyncio.get_running_loop().call_later(_CLEAN_UP_S, self._lead_out)
 
     def stop(self, reason: StopReason) -> None:
         """Put the body down and record why; the first reason counts."""
