@@ -233,14 +233,19 @@ class Catalog:
             raise DownloadError(f"{download_id} is {operation.state}; there is nothing to {name.partition('_')[0]}")
         await self._journal.set_idle_state(download_id, target, now=self._clock.time())
 
-    async def settled(self, download_id: str) -> None:
-        """Wait, a few seconds at most, until nobody holds the download's lease."""
+    async def settled(self, download_id: str) -> State | None:
+        """Wait, a few seconds at most, until nobody holds the download's lease; return its state then, None where
+        somebody holds it still, or it is forgotten.
+        """
         deadline = self._clock.monotonic() + _SETTLE_S
         while self._clock.monotonic() < deadline:
             operation = await self._journal.get(download_id)
-            if operation is None or not operation.leased(self._clock.time()):
-                return
+            if operation is None:
+                return None
+            if not operation.leased(self._clock.time()):
+                return operation.state
             await self._clock.sleep(_POLL_S)
+        return None
 
     async def prune(self, older_than_s: float) -> list[str]:
         """Forget downloads that ended longer ago; returns which."""

@@ -316,14 +316,16 @@ class DownloadManager:
         return await self.find(download_id)
 
     async def cancel(self, download_id: str, *, delete_part: bool = False) -> DownloadView:
-        """Cancel a download wherever it runs; raises as ``pause``."""
+        """Cancel a download wherever it runs; raises as ``pause``. What another process had received is deleted only
+        where that obeys within a few seconds.
+        """
         handle = self._roster.get(download_id)
         if handle is not None and not handle.ended:
             await handle.cancel(delete_part=delete_part)
         else:
             await self._roster.abandon(download_id)
-            if delete_part:
-                await self._catalog.settled(download_id)
+            # Not under its process, which may still write; nor where that was done, or failed, before it was told.
+            if delete_part and await self._catalog.settled(download_id) is State.CANCELLED:
                 row = await self._store.get(download_id)
                 await self._roster.delete_part(None if row is None else row.dest)
                 Standing(await self._catalog.find(download_id), clock=self._clock, told=self._told).emptied()

@@ -372,6 +372,46 @@ async def test_pause_resume_and_cancel_reach_the_other_process(rig: Rig, origin:
                 await call
 
 
+async def test_the_part_file_of_a_process_that_does_not_obey_stays(
+    rig: Rig, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and may still write: deleting under it, or saying that nothing is there, would be a lie."""
+    monkeypatch.setattr("resumable.catalog._SETTLE_S", 0.2)
+    origin.put("/f", content(), SLOW)
+    async with rig.manager() as manager:
+        handle = manager.start(origin.url("/f"), rig.file())
+        await received(handle, MIB)
+    async with rig.manager(on_event=None) as other:
+        name = handle.download_id
+        await other.retry(name)
+        assert await other.journal.claim(name, owner="elsewhere", ttl_s=1e6, now=time.time()) is not None
+        asked = await other.cancel(name, delete_part=True)
+        assert asked.state is not State.CANCELLED
+        assert asked.bytes_done > 0
+        assert rig.part().exists()
+        assert [one.name for one in await other.journal.take_commands([name])] == ["cancel"]
+
+
+@pytest.mark.blocking
+async def test_what_was_done_before_its_process_was_told_keeps_its_bytes(
+    rig: Rig, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancel and delete come too late: it is complete, and so it is shown."""
+    origin.put("/f", content(2), SLOW)
+
+    async def command(_catalog: Catalog, _download_id: str, _name: str) -> None:
+        await until(lambda: row(rig.state, "SELECT state FROM operations") == ("complete",), "its end")
+
+    monkeypatch.setattr(Catalog, "command", command)
+    async with rig.manager() as one, rig.manager(on_event=None) as two:
+        owner = one.start(origin.url("/f"), rig.file())
+        await received(owner, 1)
+        view = await two.cancel(owner.download_id, delete_part=True)
+        assert (view.state, view.bytes_done) == (State.COMPLETE, 2 * MIB)
+        await owner
+    assert rig.file().stat().st_size == 2 * MIB
+
+
 async def test_retry_wakes_what_waits_in_another_process(rig: Rig, origin: Origin) -> None:
     """In place of the minute it would wait."""
     origin.put("/f", content(1), script=[Behaviour(status=500)])
