@@ -111,6 +111,16 @@ def test_several_have_a_total_row() -> None:
     assert total == "1 of 3 done · 4.1 GB of 7.7 GB · 21.4 MB/s · 2 min 47 s left · 1 recovering"
 
 
+@pytest.mark.parametrize(("width", "expected"), [(140, "does not answer"), (50, "interrupted")])
+@pytest.mark.parametrize("state", [State.RUNNING, State.WAITING, State.VERIFYING, State.QUEUED])
+def test_what_nobody_runs_any_more_says_so(state: State, width: int, expected: str) -> None:
+    """No speed, no time left, no countdown: nothing of that will come."""
+    view = view_of(stale=True, state=state, retry_at=112.0, error=STALLED)
+    (row,) = text_of(frame([view], finished=0, now=100.0, width=width, height=24))
+    assert expected in row
+    assert [word for word in ("B/s", "left", " in ", "queued", "verifying") if word in row] == []
+
+
 TOTALS = [
     ({"state": State.PAUSED}, "3.9 GB of 6.9 GB · 0 B/s"),
     ({"stale": True}, "3.9 GB of 6.9 GB · 0 B/s"),

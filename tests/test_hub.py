@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from recovery.states import State
+from resumable.events import DownloadView
+from resumable.manager import DownloadManager
+from resumable_ui.hub import Hub
 from tests.hubs import served
 from tests.origin import Behaviour, Content, Origin
 
@@ -103,3 +107,29 @@ async def test_a_request_id_that_another_request_had_is_refused(tmp_path: Path, 
         status, answer = await hub.http("POST", f"/api/downloads/{second}/resume", body={"request_id": "2"})
         assert (status, answer["error"]["code"]) == (409, "conflict")
         assert (await one.act(first, "pause", "1"))["ok"], "and the same one is still the same"
+
+
+async def test_a_hub_that_could_not_start_starts_later(tmp_path: Path) -> None:
+    """An ASGI application may be asked for the page before its manager is open; the fault is not for ever."""
+    manager = DownloadManager(state=tmp_path / "state.db")
+    hub = Hub(manager, root=tmp_path)
+    with pytest.raises(Exception, match=r"open|closed|enter"):
+        await hub.start()
+    async with manager:
+        await hub.start()
+        await hub.stop()
+
+
+async def test_a_hub_that_begins_again_knows_nothing_from_before(tmp_path: Path) -> None:
+    """What was forgotten while it was away must not come back."""
+    async with DownloadManager(state=tmp_path / "state.db") as manager:
+        hub = Hub(manager, root=tmp_path)
+        await hub.start()
+        hub.show(DownloadView(download_id="d1", state=State.COMPLETE, rev=1))
+        before = hub._board.epoch
+        assert list(hub._board.ids) == ["d1"]
+        await hub.stop()
+        await hub.start()
+        assert list(hub._board.ids) == []
+        assert hub._board.epoch != before
+        await hub.stop()

@@ -18,6 +18,7 @@ from recovery.journal import JsonValue, OperationSpec
 from recovery.records import Change
 from recovery.states import State
 from resumable.events import DownloadView
+from resumable.manager import DownloadManager
 from resumable_ui.clients import Bucket
 from tests.hubs import TOKEN, Served, Watcher, served, until
 from tests.managing import Damage
@@ -151,6 +152,30 @@ async def test_a_state_file_that_is_begun_anew_is_said_to_have_lost_its_download
     assert [one["reason"] for one in page.of("download_removed")] == ["lost"]
 
 
+async def test_what_another_process_cancels_late_is_deleted_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The acknowledgement says that it is pending; the part file goes once nobody writes to it any more."""
+    monkeypatch.setattr("resumable.catalog._SETTLE_S", 0.2)
+    part = tmp_path / "f.bin.part"
+    with Origin() as origin:
+        origin.put("/f.bin", Content(8 * MIB, seed=1), Behaviour(rate=2 * MIB))
+        async with DownloadManager(state=tmp_path / "state.db") as manager:
+            handle = manager.start(origin.url("/f.bin"), tmp_path / "f.bin")
+            await until(lambda: handle.view.bytes_done > 0, "it runs")
+        name = handle.download_id
+    async with served(tmp_path) as hub:
+        page = await hub.watcher("all")
+        await hub.manager.retry(name)
+        generation = await hub.journal.claim(name, owner="elsewhere", ttl_s=1e6, now=time.time())
+        assert generation is not None
+        answer = await page.act(name, "cancel", args={"delete_part": True})
+        assert (answer["ok"], answer.get("pending"), part.exists()) == (True, True, True)
+        await hub.journal.record(name, generation, Change(state=State.CANCELLED, now=time.time()))
+        await until(lambda: not part.exists(), "it is deleted")
+        await page.until(lambda: (page.sees(name)["state"], page.sees(name)["bytes_done"]) == ("cancelled", 0))
+
+
 # -- recovery ----------------------------------------------------------------------------------------------------------
 
 
@@ -178,12 +203,44 @@ async def test_an_operation_that_is_no_download_is_shown_and_steered(hub: Served
     assert (await hub.http("POST", "/api/recovery/operations/o1/cancel"))[1]["state"] == "cancelled"
 
 
+async def test_a_paused_operation_goes_on(hub: Served) -> None:
+    """Resume is its button, as a download's."""
+    page = await hub.watcher("recovery")
+    now = time.time()
+    spec = OperationSpec(kind="import_workflow", key="w1", operation_id="o1", project="p")
+    _, generation = await hub.journal.begin_and_claim(spec, owner="other", ttl_s=1e9, now=now)
+    assert generation is not None
+    await hub.journal.record("o1", generation, Change(state=State.PAUSED, now=now))
+    answer = await page.act("o1", "resume")
+    assert (answer["ok"], answer.get("state"), answer.get("pending")) == (True, "queued", None), answer
+
+
+async def test_operations_that_are_over_are_forgotten(hub: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that runs for months beside Celery workers keeps none that ended well, and lists none that was pruned."""
+    monkeypatch.setattr("resumable_ui.lookout.OPERATIONS_EVERY", 2)
+    page = await hub.watcher("recovery")
+    journal, now = hub.journal, time.time()
+    for name, state in (("good", State.COMPLETE), ("bad", State.FAILED), ("gone", State.FAILED)):
+        spec = OperationSpec(kind="import_workflow", key=name, operation_id=name, project="p")
+        _, generation = await journal.begin_and_claim(spec, owner="other", ttl_s=1e9, now=now)
+        assert generation is not None
+        await journal.record(name, generation, Change(state=state, now=now))
+    await page.until(lambda: len(page.of("recovery_completed")) == 3)
+    board = hub.hub._board
+    assert board.operation("good") is None
+    assert {one["operation_id"] for one in board.operations()} == {"bad", "gone"}
+    await journal.forget(["gone"])
+    await until(lambda: board.operation("gone") is None, "the pruned one is forgotten")
+    assert [one["operation_id"] for one in (await page.subscribe("recovery"))["operations"]] == ["bad"]
+
+
 async def test_a_host_that_is_left_alone_is_told(hub: Served) -> None:
-    """From the shared table of gates, whoever opened it."""
-    page = await hub.watcher("all")
+    """From the shared table of gates, whoever opened it; to whoever finds the gates in his snapshot."""
+    page, other = await hub.watcher("all"), await hub.watcher("project:p")
     record: dict[str, JsonValue] = {"phase": "open", "failures": 5, "until": 9e9}
     await hub.journal.change_gate("origin.example", lambda _old: (record, None))
     await page.until(lambda: page.of("circuit_breaker_update"))
+    await other.until(lambda: other.of("circuit_breaker_update"))
     (told,) = page.of("circuit_breaker_update")
     assert (told["host"], told["state"], told["failures"]) == ("origin.example", "OPEN", 5)
     assert [gate["host"] for gate in (await page.subscribe("all"))["gates"]] == ["origin.example"]

@@ -22,6 +22,7 @@ from starlette.routing import Route as StarletteRoute
 from resumable.manager import DownloadManager
 from resumable_ui.access import Access
 from resumable_ui.api import ROUTES
+from resumable_ui.asgi import below
 from resumable_ui.hub import Hub
 from resumable_ui.openapi import document
 from resumable_ui.refusals import HTTP_STATUS, Code, Refused
@@ -322,6 +323,23 @@ async def uvicorn_serving(app: Any) -> AsyncIterator[str]:
         server.should_exit = True
         await task
         listening.close()
+
+
+BELOW = [
+    # path, root_path, prefix -> below it
+    ("/dl/api/x", "/dl", "", "/api/x"),
+    ("/api/x", "/dl", "", "/api/x"),
+    ("/dl", "/dl", "", ""),
+    ("/dl/h/api/x", "/dl", "h", "/api/x"),
+    ("/api/x", "/a", "", "/api/x"),  # stripped already, and begins alike
+    ("/hub/api/x", "", "h", None),
+]
+
+
+@pytest.mark.parametrize(("path", "mounted", "prefix", "expected"), BELOW)
+def test_the_path_below_where_a_hub_is_mounted(path: str, mounted: str, prefix: str, expected: str | None) -> None:
+    """Whether or not the framework has taken its own part away."""
+    assert below({"path": path, "root_path": mounted}, f"/{prefix}" if prefix else "") == expected
 
 
 @pytest.mark.parametrize("how", ["mounted", "wrapping", "alone"])

@@ -26,7 +26,7 @@ def make_app(hub: Hub, other: AsgiApp | None, prefix: str) -> AsgiApp:
         if scope["type"] == "lifespan":
             await (_lifespan(hub, receive, send) if other is None else other(scope, receive, send))
             return
-        path = _below(scope, root)
+        path = below(scope, root)
         if path is None:
             if other is None:
                 await _send(send, scope, HttpAnswer(status=404, body=b"{}"))
@@ -39,12 +39,12 @@ def make_app(hub: Hub, other: AsgiApp | None, prefix: str) -> AsgiApp:
     return app
 
 
-def _below(scope: Scope, root: str) -> str | None:
+def below(scope: Scope, root: str) -> str | None:
     """Return the path below where the hub is mounted and below ``root``; None where it is elsewhere."""
     path: str = scope["path"]
     mounted: str = scope.get("root_path", "").rstrip("/")
     # Servers and frameworks disagree on whether ``path`` still holds ``root_path`` (ASGI 2.x left it open).
-    if mounted and path.startswith(mounted):
+    if mounted and (path == mounted or path.startswith(mounted + "/")):
         path = path[len(mounted) :]
     if path != root and not path.startswith(root + "/"):
         return None

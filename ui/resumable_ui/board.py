@@ -7,7 +7,7 @@ download's ``rev`` grows with every change the hub shows, and over restarts too:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, KeysView, Mapping, Sequence
+from collections.abc import Collection, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from operator import attrgetter
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 FINISHED_SHOWN: Final = 500
 """Ended downloads in a snapshot, the newest; the others are read page by page through ``/api/downloads``."""
+
+_ENDED_WELL: Final = frozenset({State.COMPLETE, State.CANCELLED})
 
 
 class Change(IntEnum):
@@ -112,9 +114,15 @@ class Board:
         self._operations[operation.operation_id] = operation
         return known is None or _told_of(known) != _told_of(operation)
 
-    def forget_operations(self) -> None:
-        """Begin anew with operations, whose numbers do."""
-        self._operations.clear()
+    def forget_ended(self, operation_id: str) -> None:
+        """Forget an operation that has ended well: no snapshot has it, and a hub sees many in its life."""
+        known = self._operations.get(operation_id)
+        if known is not None and known.state in _ENDED_WELL:
+            del self._operations[operation_id]
+
+    def keep_operations(self, ids: Collection[str]) -> None:
+        """Forget all operations but these; none where their numbers begin anew."""
+        self._operations = {name: row for name, row in self._operations.items() if name in ids}
 
     def offer_gates(self, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Take all host gates in; return the hosts whose phase or failures changed, those forgotten among them."""
@@ -155,7 +163,7 @@ class Board:
 
     def operations(self) -> list[dict[str, Any]]:
         """Return every operation that has not ended well, newest first."""
-        rows = [row for row in self._operations.values() if row.state not in {State.COMPLETE, State.CANCELLED}]
+        rows = [row for row in self._operations.values() if row.state not in _ENDED_WELL]
         return [operation_wire(row) for row in sorted(rows, key=lambda row: row.created_at, reverse=True)]
 
     def completed(self, operation_id: str) -> dict[str, Any] | None:
@@ -278,7 +286,7 @@ def _gate_key(record: Mapping[str, Any] | None) -> tuple[Any, ...]:
 
 def _newest_ended(views: Sequence[DownloadView]) -> tuple[list[DownloadView], int]:
     """Return the views without the oldest ended ones, and how many were left out."""
-    ended = [view for view in views if view.state in {State.COMPLETE, State.CANCELLED}]
+    ended = [view for view in views if view.state in _ENDED_WELL]
     hidden = {view.download_id for view in ended[FINISHED_SHOWN:]}
     return [view for view in views if view.download_id not in hidden], len(hidden)
 

@@ -68,7 +68,7 @@ class Broadcaster:
             self.tell("download_removed", data, lambda one: one.sees(download_id, view.project_id))
 
     def tell_operation(self, operation_id: str) -> None:
-        """Send ``recovery_update``, and ``recovery_completed`` at the end."""
+        """Send ``recovery_update``, and ``recovery_completed`` at the end; what has ended well is then forgotten."""
         operation = self.board.operation(operation_id)
         if operation is None:
             return
@@ -80,11 +80,12 @@ class Broadcaster:
         done = self.board.completed(operation_id)
         if done is not None:
             self.tell("recovery_completed", done, concerns)
+            self.board.forget_ended(operation_id)
 
     def tell_gate(self, host: str) -> None:
         """Send ``circuit_breaker_update``."""
         data = self.board.gate(host, self._time())
-        self.tell("circuit_breaker_update", data, lambda one: bool(one.rooms & {"all", "recovery"}))
+        self.tell("circuit_breaker_update", data, lambda one: bool(one.rooms))  # as every snapshot has them
 
     def log_entry(self, project_id: str, level: str, message: str, data: Mapping[str, Any]) -> None:
         """Send a line of a project's log, to those who watch that project only."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -27,10 +28,19 @@ _LOOK_S: Final = 0.5
 _AT_ONCE: Final = 16
 """Of several downloads: each waits for the state file a few times."""
 
+_GOING_ON: Final = frozenset({State.RUNNING, State.VERIFYING, State.COMPLETE, State.QUEUED})
 _GOAL: Final[Mapping[UserAction, frozenset[State]]] = {
     UserAction.PAUSE: frozenset({State.PAUSED}) | TERMINAL,
     UserAction.CANCEL: TERMINAL,
-    UserAction.RETRY_NOW: frozenset({State.RUNNING, State.VERIFYING, State.COMPLETE, State.QUEUED}),
+    UserAction.RETRY_NOW: _GOING_ON,
+    UserAction.RESUME: _GOING_ON,
+}
+"""Where a download stands once its owner has done what it was told."""
+_OPERATION_GOAL: Final[Mapping[UserAction | None, State]] = {
+    UserAction.PAUSE: State.PAUSED,
+    UserAction.CANCEL: State.CANCELLED,
+    UserAction.RETRY_NOW: State.QUEUED,
+    UserAction.RESUME: State.QUEUED,
 }
 
 
@@ -110,11 +120,7 @@ class Commands:
     async def _act_on_operation(self, operation_id: str, wish: UserAction) -> dict[str, Any]:
         """Steer an operation that is no download: its owner is told, or its row is changed where it has none."""
         operation = await self._manager.journal.get(operation_id)
-        goal = {
-            UserAction.PAUSE: State.PAUSED,
-            UserAction.CANCEL: State.CANCELLED,
-            UserAction.RETRY_NOW: State.QUEUED,
-        }.get(wish)
+        goal = _OPERATION_GOAL.get(wish)
         if operation is None or goal is None:
             raise Refused(Code.NOT_FOUND, f"no download {operation_id[:40]!r}")
         try:
@@ -136,7 +142,8 @@ class Commands:
             case UserAction.CANCEL:
                 delete = args.get("delete_part") is True
                 await manager.cancel(name, delete_part=delete)
-                return self._followed(name, wish, lambda: manager.cancel(name, delete_part=delete))
+                again = lambda: manager.cancel(name, delete_part=delete)  # noqa: E731
+                return self._followed(name, wish, again, finish=delete)
             case UserAction.NEW_LINK:
                 await manager.relink(name, _text(args, "url"))
                 if view.state in {State.PAUSED, State.FAILED} or view.stale:
@@ -162,25 +169,36 @@ class Commands:
         elif not await self._manager.recover([download_id]):
             raise DownloadError("what was asked for is not known any more")
 
-    def _followed(self, download_id: str, wish: UserAction, again: Callable[[], Awaitable[Any]]) -> bool:
-        """Where another process was told, see to it that it obeys or is gone; return whether one was told."""
+    def _followed(
+        self, download_id: str, wish: UserAction, again: Callable[[], Awaitable[Any]], *, finish: bool = False
+    ) -> bool:
+        """Where another process was told, see to it that it obeys or is gone; return whether one was told. Once it has
+        obeyed, there is something to ``finish`` by doing it again.
+        """
         handle = self._manager.handle(download_id)
         if handle is not None and not handle.ended:
             return False
-        task = asyncio.create_task(self._see_to_it(download_id, wish, again))
+        task = asyncio.create_task(self._see_to_it(download_id, wish, again, finish=finish))
         self._following.add(task)
         task.add_done_callback(self._following.discard)
         return True
 
-    async def _see_to_it(self, download_id: str, wish: UserAction, again: Callable[[], Awaitable[Any]]) -> None:
+    async def _see_to_it(
+        self, download_id: str, wish: UserAction, again: Callable[[], Awaitable[Any]], *, finish: bool
+    ) -> None:
         """Wait until the owner has obeyed; one whose lease ran out meanwhile is gone, and the wish is done here."""
         before = self._board.view(download_id)
+        # Another attempt is all that who asked for one can want; a pause is not done by it.
+        attempts = before.attempts if wish is UserAction.RETRY_NOW and before is not None else math.inf
         deadline = asyncio.get_running_loop().time() + OWNER_ANSWERS_S
         while asyncio.get_running_loop().time() < deadline:
             view = self._board.view(download_id)
-            if view is None or view.state in _GOAL[wish] or (before is not None and view.attempts > before.attempts):
+            if view is None or view.attempts > attempts:
                 return
-            if view.stale:
+            obeyed = view.state in _GOAL[wish]
+            if obeyed and not (finish and view.bytes_done):
+                return
+            if obeyed or view.stale:
                 with contextlib.suppress(DownloadError, LookupError, IllegalTransition, OSError):
                     await again()
                 return

@@ -116,6 +116,8 @@ def _bar(view: DownloadView, width: int, charset: Charset) -> list[Piece]:
 
 
 def _words(view: DownloadView, now: float, *, short: bool) -> list[Piece]:
+    if view.stale:
+        return [("interrupted" if short else "interrupted: its process has ended or does not answer", Tone.BAD)]
     match view.state:
         case State.RUNNING | State.VERIFYING:
             return _moving(view, short=short)

@@ -75,7 +75,7 @@ class Hub:
         self._manager = manager
         self._redis = redis
         self._shelf = Shelf(Path(root))
-        self._board = Board(epoch=secrets.token_hex(6), rev=int(time.time() * 1000))
+        self._board = _new_board()
         self._answers = Answers(time.monotonic)
         self._legacy_progress = legacy_progress
         self._assets = Assets({})
@@ -91,12 +91,16 @@ class Hub:
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Read the state file and begin to follow it; may be called by several, and begins once."""
-        if self._starting is None:
+        """Read the state file and begin to follow it; may be called by several, and begins once. Where it fails, the
+        next call tries again: a manager that is not open yet may be by then.
+        """
+        failed = self._starting is not None and self._starting.done() and not _went_well(self._starting)
+        if self._starting is None or failed:
             self._starting = asyncio.ensure_future(self._start())
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
+        self._board = _new_board()  # what an earlier life of this hub knew may be forgotten by now
         self._assets = await asyncio.to_thread(Assets.load)
         redis = None if self._redis is None else listening_manager(self._redis, self.hint)
         self._sockets = Sockets(self._mode, manager=redis)
@@ -281,3 +285,11 @@ class Hub:
             level = _LEVELS.get(event.event, "info")
             data = {"download_id": view.download_id, "event": event.event.value, "filename": view.filename}
             broadcaster.log_entry(view.project_id, level, event.message or event.event.value, data)
+
+
+def _went_well(future: asyncio.Future[None]) -> bool:
+    return not future.cancelled() and future.exception() is None
+
+
+def _new_board() -> Board:
+    return Board(epoch=secrets.token_hex(6), rev=int(time.time() * 1000))

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from recovery.database import DatabaseClosed
+from recovery.states import State
 from resumable_ui.broadcast import Broadcaster
 
 if TYPE_CHECKING:
@@ -22,12 +23,16 @@ LOOK_WHILE_MOVING_S: Final = 0.05
 LOOK_UNWATCHED_S: Final = 0.25
 GATES_EVERY: Final = 8
 """Looks between two at the host gates, which change seldom."""
+OPERATIONS_EVERY: Final = 600
+"""Looks between two for operations that were forgotten: no row tells of that."""
 MOST_ROWS: Final = 1_000
 
 PRUNED: Final = "pruned"
 """Why a download is no longer known (``download_removed``): it had ended, and somebody forgot it."""
 LOST: Final = "lost"
 """Or the state file was begun anew: damaged and set aside, or deleted."""
+
+_LISTED: Final = frozenset(State) - {State.COMPLETE, State.CANCELLED}
 
 _log = logging.getLogger("resumable_ui.lookout")
 
@@ -59,6 +64,7 @@ class Lookout:
         for operation in await self._journal.list():
             self._rev = max(self._rev, operation.rev)
             board.offer_operation(operation)
+            board.forget_ended(operation.operation_id)
         board.offer_gates(await self._journal.gates())
         for view in (await self._tail.news()).changed:
             self._stored.add(view.download_id)
@@ -125,4 +131,7 @@ class Lookout:
         if not changed and self._looks % GATES_EVERY == 0 and await self._journal.identity() != self._identity:
             # The file was damaged or deleted and begun anew: its numbers begin anew as well.
             self._identity, self._rev = await self._journal.identity(), 0
-            self._broadcaster.board.forget_operations()
+            self._broadcaster.board.keep_operations(())
+        if self._looks % OPERATIONS_EVERY == 0:
+            known = await self._journal.list(_LISTED)
+            self._broadcaster.board.keep_operations({operation.operation_id for operation in known})
