@@ -84,9 +84,25 @@ FULL = failure(
     detail="OSError: [Errno 28] No space left on device",
 )
 SIGN_IN = failure("auth", "The server wants to know who is asking. Sign in, or use another link.", retryable=False)
+OFFLINE = failure("offline", "No server can be reached. It goes on when the network is back.")
 FOLDER = failure(
     "permission", "/models cannot be written. Choose another place, or put this one right.", retryable=False
 )
+
+
+RETRIED = record(
+    "a",
+    bytes_done=3200 * MB,
+    bytes_total=6900 * MB,
+    bytes_resumed=2100 * MB,
+    bytes_received=1100 * MB,
+    breaks=[900 * MB, 2100 * MB],
+    attempt=4,
+    attempts=3,
+    speed=21.4 * MB,
+    eta=173,
+)
+"""The download of ``attempts``."""
 
 
 def every_state(now: float | None = None) -> list[dict[str, Any]]:
@@ -173,12 +189,12 @@ def every_state(now: float | None = None) -> list[dict[str, Any]]:
             "parked",
             project_id=video,
             bytes_done=9 * MB,
-            error=failure("offline", "No server can be reached. It goes on when the network is back."),
+            error=OFFLINE,
         ),
         record("paused-by-hand", "paused", project_id=misc, bytes_done=44 * MB, bytes_resumed=20 * MB),
         record("in-line", "queued", project_id=misc),
         record("given-up", "cancelled", project_id=misc, bytes_done=12 * MB),
-        record("its-process-died", project_id=misc, bytes_done=31 * MB, stale=True),
+        record("its-process-died", project_id=misc, bytes_done=31 * MB, stale=True, actions=["resume", "cancel"]),
         record(
             "begun-again",
             project_id=misc,
@@ -206,11 +222,11 @@ def every_state(now: float | None = None) -> list[dict[str, Any]]:
 
 
 def attempts(now: float) -> list[dict[str, Any]]:
-    """Return what ``operation_details`` says of a download with four attempts."""
+    """Return what ``operation_details`` says of ``RETRIED``: three attempts that ended, and one under way."""
     rows: list[dict[str, Any]] = [
         {"n": 1, "started_at": now - 300, "ended_at": now - 240, "from": 0, "to": 900 * MB, "delay": 0.8},
         {"n": 2, "started_at": now - 239, "ended_at": now - 150, "from": 900 * MB, "to": 2100 * MB, "delay": 2.4},
-        {"n": 3, "started_at": now - 147, "ended_at": now - 117, "from": 2100 * MB, "to": 2100 * MB, "delay": 12.0},
+        {"n": 3, "started_at": now - 147, "ended_at": now - 117, "from": 2100 * MB, "to": 2100 * MB, "delay": 40.0},
         {"n": 4, "started_at": now - 105, "ended_at": None, "from": 2100 * MB, "to": 3200 * MB, "delay": None},
     ]
     errors = ["the connection broke", "the server answered 503 Service Unavailable", STOPPED["detail"], None]

@@ -143,6 +143,7 @@ async def test_an_origin_that_goes_away(browser: Browser, origin: Origin, tmp_pa
             await until(history.count, "the attempts are listed")
             assert await history.count() >= 2
             assert await page.get_by_text(re.compile("^from 0 B to ")).count() == 1
+            assert await page.get_by_text(re.compile("^then waited .* of 40 s$")).count() == 1  # "Retry now" cut it short
             await unfold(page)
             await picture(page, "live-history")
             assert await violations(page) == []
@@ -214,7 +215,9 @@ async def test_a_new_link_keeps_the_bytes(browser: Browser, origin: Origin, tmp_
             await moving(page)
             origin.behave("/model.bin", Behaviour(status=410))
             origin.drop()
-            await page.get_by_text(re.compile("^Failed")).wait_for()
+            # Not the filter, which has the same name.
+            await page.locator("download-progress .pill", has_text=re.compile("^Failed")).wait_for()
+            await page.get_by_text("1 download needs your help.").wait_for()
             await picture(page, "live-failed")
             await page.get_by_role("button", name="New link…: model.bin").click()
             await page.get_by_role("textbox", name="New link").fill(origin.url("/fresh.bin"))

@@ -11,7 +11,20 @@ import pytest_asyncio
 
 from tests.browsing import DESK, PHONE, comes_true, opened, picture, unfold, violations
 from tests.page_host import page_host, show
-from tests.page_records import EXPIRED, FULL, MB, SIGN_IN, attempts, every_state, record, snapshot
+from tests.page_records import (
+    EXPIRED,
+    FOLDER,
+    FULL,
+    MB,
+    OFFLINE,
+    RETRIED,
+    SIGN_IN,
+    attempts,
+    every_state,
+    failure,
+    record,
+    snapshot,
+)
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -76,7 +89,22 @@ async def as_viewer(page: Page) -> None:
     await page.evaluate("store.setRole('viewer')")
 
 
-RUNNING = record("a", bytes_done=40 * MB, bytes_resumed=20 * MB, speed=3 * MB, eta=20)
+RUNNING = record("a", bytes_done=40 * MB, bytes_received=40 * MB, speed=3 * MB, eta=20)
+DONE = record(
+    "a",
+    "complete",
+    bytes_done=6900 * MB,
+    bytes_total=6900 * MB,
+    bytes_resumed=2100 * MB,
+    bytes_received=4800 * MB,
+    breaks=[900 * MB, 2100 * MB],
+    attempt=4,
+    attempts=4,
+    verified_by="digest",
+    sha256="ab" * 32,
+)
+NO_FOLDER = record("a", "parked", error=FOLDER, actions=["choose_folder", "retry_now", "cancel"])
+GIVEN_UP = failure("no-progress", "No byte came in three tries in a row. The part already on disk is kept.")
 EXPIRED_ONE = record("a", "failed", bytes_done=40 * MB, error=EXPIRED, actions=["new_link", "retry_now", "cancel"])
 FULL_ONE = record("a", "parked", bytes_done=9 * MB, error=FULL, actions=["free_space", "choose_folder", "cancel"])
 SIGN_IN_ONE = record("a", "failed", error=SIGN_IN, actions=["log_in", "new_link", "cancel"])
@@ -87,18 +115,30 @@ STATES: list[tuple[str, list[dict[str, Any]] | None, str, Steps | None]] = [
     ("every-state", every_state(), "live", None),
     ("banner-open", every_state()[1:7], "live", press("Details")),
     ("running", [RUNNING], "live", None),
-    ("details", [RUNNING | {"attempt": 4}], "live", press("Details: a.safetensors")),
-    ("complete", [record("a", "complete", bytes_done=100 * MB, verified_by="digest", sha256="ab" * 32)], "live",
-     press("Details: a.safetensors")),
+    ("history", [RETRIED], "live", press("Details: a.safetensors")),
+    ("queued", [record("a", "queued")], "live", None),
+    ("resumed", [RUNNING | {"bytes_resumed": 20 * MB, "bytes_received": 20 * MB}], "live", None),
+    ("waiting", every_state()[1:2], "live", None),
+    ("parked", [record("a", "parked", bytes_done=9 * MB, error=OFFLINE)], "live", None),
+    ("parked-disk-full", [FULL_ONE], "live", None),
+    ("paused", [record("a", "paused", bytes_done=44 * MB, bytes_received=44 * MB)], "live", None),
+    ("verifying", [record("a", "verifying", bytes_done=100 * MB, bytes_received=100 * MB)], "live", None),
+    ("complete", [DONE], "live", None),
+    ("complete-history", [DONE], "live", press("Details: a.safetensors")),
+    ("failed", [record("a", "failed", bytes_done=40 * MB, attempts=3, attempt=3, error=GIVEN_UP)], "live", None),
+    ("cancelled", [record("a", "cancelled", bytes_done=12 * MB)], "live", None),
+    ("stale", [RUNNING | {"stale": True, "speed": 0.0, "eta": None, "actions": ["resume", "cancel"]}], "live", None),
     ("refused", [RUNNING], "live", refused),
     ("viewer", [RUNNING], "live", as_viewer),
     ("filtered-to-none", [RUNNING], "live", choose_failed),
+    ("viewer-empty", [], "live", as_viewer),
     ("add", [RUNNING], "live", press("Add download")),
     ("add-wrong", [RUNNING], "live", wrong_link),
     ("relink", [EXPIRED_ONE], "live", press("New link…: a.safetensors")),
     ("relink-wrong", [EXPIRED_ONE], "live", press("New link…: a.safetensors", "Use this link")),
     ("free-space", [FULL_ONE], "live", press("Free space…: a.safetensors")),
     ("choose-folder", [FULL_ONE], "live", press("Choose folder…: a.safetensors")),
+    ("repair-folder", [NO_FOLDER], "live", press("Choose folder…: a.safetensors")),
     ("sign-in", [SIGN_IN_ONE], "live", press("Sign in…: a.safetensors")),
     ("delete", [RUNNING], "live", press("Details: a.safetensors", "Cancel and delete what is on disk…")),
     ("lost", every_state()[:4], "lost", None),
@@ -114,6 +154,10 @@ STATES: list[tuple[str, list[dict[str, Any]] | None, str, Steps | None]] = [
 async def test_state(page: Page, downloads: Any, status: str, steps: Steps | None, name: str) -> None:
     """No violation in light and dark, no sideways scroll on a phone; three pictures."""
     await fresh(page)
+    if name == "complete-history":
+        await page.evaluate(
+            "now => Object.assign(answers.operation_details.attempts[3], { to: 6.9e9, ended_at: now - 5 })", time.time()
+        )
     if downloads is not None:
         for one in downloads:
             one["retry_at"] = time.time() + 17 if one["state"] == "waiting" else None

@@ -162,16 +162,18 @@ async def test_deleting_asks_first(page: Page) -> None:
 
 
 async def test_adding_by_keyboard(page: Page) -> None:
-    """Open, two links, a project, start: two requests, the form closes, the focus is back at its button."""
+    """Open, two links, a project, a folder, start: two requests, the form closes, the focus is back at its button."""
     await show(page, snapshot([]))
     await tab_to(page, "Add download")
     await page.keyboard.press("Enter")
     await page.keyboard.type("https://h/a\nhttps://h/b")
     await page.keyboard.press("Tab")
     await page.keyboard.type("mine")
+    await page.keyboard.press("Tab")
+    await page.keyboard.type("sdxl")
     await page.keyboard.press("Enter")
     await comes_true(page, "asked.length === 2")
-    orders = [["add_download", {"url": f"https://h/{name}", "project": "mine"}] for name in "ab"]
+    orders = [["add_download", {"url": f"https://h/{name}", "project": "mine", "directory": "sdxl"}] for name in "ab"]
     assert await asked(page) == orders
     assert await focused(page) == "Add download"
 
@@ -559,6 +561,24 @@ async def test_a_speed_that_is_over_is_not_shown(page: Page) -> None:
     assert "2.0 MB/s" not in shown
 
 
+async def test_the_total_and_the_only_row_have_one_speed(page: Page) -> None:
+    """News come ten times a second and are shown once; both change at the same moment."""
+    fast = record("a", bytes_done=50 * MB, speed=5.0 * MB, eta=10)
+    await show(page, snapshot([fast]))
+    speeds = """() => [document.querySelector("download-list").totals, document.querySelector("download-list").shadowRoot
+      .querySelector("project-card").shadowRoot.querySelector("download-progress").figures]
+      .map((words) => words.textContent.match(/[0-9.]+ MB\\/s/)?.[0])"""
+    seen = set()
+    for seq in range(2, 32):
+        await push(page, seq, fast | {"speed": seq * MB, "rev": seq})
+        total, row = await page.evaluate(speeds)
+        assert total == row
+        seen.add(row)
+        await asyncio.sleep(0.05)
+    assert None not in seen
+    assert 2 <= len(seen) < 20
+
+
 async def test_a_row_out_of_sight_keeps_its_last_news(page: Page) -> None:
     """Its text is there for a screen reader: drawn less often, never left at what is over."""
     many = [record(f"d{n:03}", created_at=1000.0 - n, bytes_done=1) for n in range(120)]
@@ -623,3 +643,30 @@ async def test_a_card_that_is_given_another_store_shows_that_one(page: Page) -> 
         snapshot([record("a", bytes_done=90 * MB)], epoch="other"),
     )
     assert "90.0 MB of 100 MB" in said
+
+
+# -- the history of one download -----------------------------------------------------------------------------------
+
+
+async def test_the_history_says_what_was_and_says_it_once(page: Page) -> None:
+    """A wait that somebody cut short is not told as it was planned; a status is named once; no try took 0.0 s."""
+    rows = [
+        {"n": 1, "started_at": 1000.0, "ended_at": 1000.01, "from": 0, "to": 0, "delay": 40.0,
+         "error": "the server answered 503", "http_status": 503},
+        {"n": 2, "started_at": 1008.0, "ended_at": 1020.0, "from": 0, "to": 5, "delay": 3.0, "error": "it broke",
+         "http_status": 502},
+        {"n": 3, "started_at": 1023.2, "ended_at": 1030.0, "from": 5, "to": 5, "delay": 12.0, "error": "it broke",
+         "http_status": None},
+    ]  # fmt: skip
+    await page.evaluate("attempts => { answers.operation_details = { ok: true, attempts }; }", rows)
+    await show(page, snapshot([record("a", "waiting", error=STOPPED)]))
+    await page.get_by_role("button", name="Details: a.safetensors").click()
+    entries = page.locator("attempt-history li")
+    await entries.nth(2).wait_for()
+    said = await entries.all_inner_texts()
+    assert [[line for line in words.splitlines() if line][-2:] for words in said] == [
+        ["the server answered 503", "then waited 8 s of 40 s"],
+        ["it broke (HTTP 502)", "then waited 3 s"],
+        ["it broke", "waits 12 s before the next"],
+    ]
+    assert "took under 0.1 s" in said[0]

@@ -52,7 +52,10 @@ export async function act(element, download, action) {
     case "free_space":
       return explain(element, download, say("help.space.title"), say(download.state === "failed" ? "help.space.failed" : "help.space"));
     case "choose_folder":
-      return explain(element, download, say("help.folder.title"), say("help.folder"));
+      // On a full disk nothing is wrong with the folder but where it is.
+      return download.error?.category === "disk-full"
+        ? explain(element, download, say("help.folder.other.title"), say("help.folder.other"))
+        : explain(element, download, say("help.folder.title"), say("help.folder"));
     case "delete":
       return deletePart(element, download);
     default:

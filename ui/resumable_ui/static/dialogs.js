@@ -71,7 +71,7 @@ export function ask(root, question) {
 
 /** What is wrong with a link; nothing where it is one. @param {string} link */
 export function linkProblem(link) {
-  if (link === "") return say("add.missing");
+  if (link === "") return say("add.missing.one");
   try {
     if (/^https?:$/.test(new URL(link).protocol)) return "";
   } catch {

@@ -12,6 +12,8 @@ export class StoreElement extends HTMLElement {
   /** @type {(() => void)[]} */
   #stops = [];
   #started = false;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #later;
 
   /** @param {CSSStyleSheet[]} sheets */
   constructor(...sheets) {
@@ -50,6 +52,8 @@ export class StoreElement extends HTMLElement {
 
   disconnectedCallback() {
     this.#stop();
+    clearTimeout(this.#later);
+    this.#later = undefined;
   }
 
   /** Begin again, after an attribute changed what is watched. */
@@ -62,6 +66,18 @@ export class StoreElement extends HTMLElement {
   /** @param {string} topic @param {() => void} callback ends with the store, or when the element leaves the page */
   watch(topic, callback) {
     if (this.#store !== null) this.#stops.push(this.#store.subscribe(topic, callback));
+  }
+
+  /** Show what the store says now. */
+  draw() {}
+
+  /** What was put off is drawn even if nothing more comes: the last news are the ones that stay. @param {number} ms */
+  drawIn(ms) {
+    if (!this.isConnected) return;
+    this.#later ??= setTimeout(() => {
+      this.#later = undefined;
+      this.draw();
+    }, ms);
   }
 
   /** Subscribe and draw; called with a store, while in the page. @param {Store} _store */

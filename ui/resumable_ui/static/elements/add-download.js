@@ -12,7 +12,7 @@ const FORM = sheet(`
 form { display: grid; gap: 14px; padding: 16px 18px 18px; background: var(--_card); border: 1px solid var(--_line);
   border-radius: var(--_radius); }
 textarea { resize: vertical; field-sizing: content; min-height: 62px; max-height: 40vh; font-family: inherit; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 14px; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 14px; }
 .buttons { display: flex; gap: 8px; justify-content: flex-end; }
 .buttons .quiet { color: var(--_text); }
 label span { font-weight: 400; color: var(--_muted); }
@@ -33,6 +33,7 @@ export class AddDownload extends StoreElement {
     });
     this.project = this.#field();
     this.filename = this.#field();
+    this.directory = this.#field();
     this.sha256 = this.#field();
     this.problem = make("p", { class: "problem", id: "problem", role: "alert" });
     this.go = make("button", { type: "submit", class: "primary" }, say("add.start"));
@@ -44,6 +45,7 @@ export class AddDownload extends StoreElement {
         "div",
         { class: "grid" },
         this.#label("add.project", this.project),
+        this.#label("add.directory", this.directory),
         this.#label("add.filename", this.filename),
         this.#label("add.sha256", this.sha256),
       ),
@@ -125,8 +127,9 @@ export class AddDownload extends StoreElement {
 
   /** @param {string} url */
   #fields(url) {
-    const fields = { project: this.project.value, filename: this.filename.value, sha256: this.sha256.value };
-    const given = Object.entries(fields).map(([name, value]) => [name, value.trim()]).filter(([, value]) => value !== "");
+    const { project, directory, filename, sha256 } = this;
+    const fields = Object.entries({ project, directory, filename, sha256 });
+    const given = fields.map(([name, field]) => [name, field.value.trim()]).filter(([, value]) => value !== "");
     return { url, ...Object.fromEntries(given) };
   }
 

@@ -12,6 +12,8 @@ import { sheet } from "../styles.js";
 /** @typedef {import("../types.js").Download} Download */
 
 const REDRAW_MS = 1_000;
+/** So much sooner than planned the next one began by somebody's wish, seconds. */
+const SOONER_S = 1;
 
 const TIMELINE = sheet(`
 h4 { margin: 0 0 8px; font-size: 13px; font-weight: 600; }
@@ -111,7 +113,7 @@ export class AttemptHistory extends StoreElement {
     const total = download?.bytes_total ?? Math.max(1, ...attempts.map((attempt) => attempt.to));
     const waits = download?.state === "waiting";
     this.list.replaceChildren(
-      ...attempts.map((attempt, index) => entry(attempt, total, now, waits && index === attempts.length - 1)),
+      ...attempts.map((attempt, index) => entry(attempt, total, now, waitWords(attempt, attempts[index + 1], waits))),
     );
     setHidden(this.list, attempts.length === 0);
   }
@@ -141,8 +143,8 @@ function isOpen(attempt) {
   return attempt.ended_at === null || attempt.ended_at === undefined;
 }
 
-/** @param {Attempt} attempt @param {number} total @param {number} now @param {boolean} waits the next has not begun */
-function entry(attempt, total, now, waits) {
+/** @param {Attempt} attempt @param {number} total @param {number} now @param {string} wait what came after it */
+function entry(attempt, total, now, wait) {
   const gained = Math.max(0, attempt.to - attempt.from);
   const open = isOpen(attempt);
   const reason = reasonOf(attempt);
@@ -152,7 +154,7 @@ function entry(attempt, total, now, waits) {
   piece.style.width = `${share(attempt.to, total) - share(attempt.from, total)}%`;
   const when = open
     ? attempt.started_at ? say("history.running.since", { time: formatTime(attempt.started_at, now) }) : say("history.running")
-    : `${formatTime(attempt.started_at, now)}, ${say("history.took", { time: formatDuration((attempt.ended_at ?? 0) - attempt.started_at) })}`;
+    : `${formatTime(attempt.started_at, now)}, ${tookWords((attempt.ended_at ?? 0) - attempt.started_at)}`;
   const span = say("history.span", { from: formatSize(attempt.from), to: formatSize(attempt.to) });
   const gain = gained ? say("history.gained", { size: formatSize(gained) }) : say("history.nothing");
   const item = make(
@@ -164,18 +166,36 @@ function entry(attempt, total, now, waits) {
     make("p", { class: "muted" }, `${span}, ${gain}`),
   );
   if (!open) item.append(make("p", { class: "reason" }, reason || say("history.ok")));
-  if (attempt.delay) {
-    const wait = say(waits ? "history.waits" : "history.waited", { time: formatDuration(attempt.delay) });
-    item.append(make("p", { class: "wait" }, wait));
-  }
+  if (wait !== "") item.append(make("p", { class: "wait" }, wait));
   return item;
+}
+
+/** @param {number} seconds */
+function tookWords(seconds) {
+  return seconds < 0.05 ? say("history.instant") : say("history.took", { time: formatDuration(seconds) });
+}
+
+/**
+ * How long it waited then: what was planned, and where the next began before that, because somebody asked, both.
+ * @param {Attempt} attempt
+ * @param {Attempt|undefined} next
+ * @param {boolean} waits the download waits now
+ */
+function waitWords({ ended_at: ended, delay }, next, waits) {
+  if (!delay) return "";
+  const planned = formatDuration(delay);
+  if (next === undefined) return say(waits ? "history.waits" : "history.waited", { time: planned });
+  const waited = ended && next.started_at ? Math.max(0, next.started_at - ended) : delay;
+  return delay - waited > SOONER_S
+    ? say("history.waited.of", { time: formatDuration(waited), planned })
+    : say("history.waited", { time: formatDuration(waited) });
 }
 
 /** Why it ended; empty where it ended well. @param {Attempt} attempt */
 function reasonOf(attempt) {
   const { error, http_status: status, outcome } = attempt;
   const text = typeof error === "string" ? error : (error?.message ?? error?.detail ?? "");
-  if (text) return status ? `${text} (${say("history.http", { status })})` : text;
+  if (text) return status && !text.includes(String(status)) ? `${text} (${say("history.http", { status })})` : text;
   if (status && status >= 400) return say("history.http", { status });
   return outcome && outcome !== "complete" && outcome !== "completed" ? outcome : "";
 }

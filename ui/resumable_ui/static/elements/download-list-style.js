@@ -17,7 +17,7 @@ h1 { font-size: 22px; font-weight: 700; letter-spacing: -.01em; line-height: 1.3
   border-radius: 7px; color: var(--_muted); font-weight: 500; font-size: 13px; cursor: pointer; }
 .filters label:hover { color: var(--_text); }
 .filters input { position: absolute; inset: 0; opacity: 0; min-height: 0; margin: 0; cursor: pointer; }
-.filters label:has(:checked) { background: var(--_card); color: var(--_text); box-shadow: 0 1px 2px rgb(0 0 0 / .14); }
+.filters label:has(:checked) { background: light-dark(#fff, #343a46); color: var(--_text); box-shadow: 0 1px 2px rgb(0 0 0 / .14); }
 .filters label:has(:focus-visible) { outline: 2px solid var(--_accent); outline-offset: 1px; }
 .filters .count { font-weight: 400; color: var(--_muted); }
 .tools .primary { margin-left: auto; }

@@ -1,6 +1,7 @@
 /** `<download-list>`: the whole page below the banner: totals, filter, the form that adds, a card for each project. */
 import { icon, make, setAttribute, setChildren, setHidden, setText, setTexts } from "../dom.js";
 import { formatDuration, formatRate, formatSize } from "../quantities.js";
+import { SteadyRate } from "../rate.js";
 import { StoreElement } from "../store-element.js";
 import { say } from "../strings.js";
 import { AccessForm } from "./access-form.js";
@@ -16,6 +17,7 @@ const FILTERS = /** @type {const} */ (["all", "active", "recovering", "failed", 
 export class DownloadList extends StoreElement {
   /** @type {Filter} */
   #filter = "all";
+  #rate = new SteadyRate();
   /** @type {Map<string, ProjectCard>} */
   #cards = new Map();
 
@@ -41,11 +43,12 @@ export class DownloadList extends StoreElement {
     this.form.addEventListener("rui-close", () => this.#openForm(false));
     this.cards = make("div", { class: "cards" });
     this.note = make("p", { class: "note" });
+    this.how = make("p");
     this.empty = make(
       "div",
       { class: "empty" },
       make("h2", {}, say("empty.title")),
-      make("p", {}, say("empty.how")),
+      this.how,
       make("p", {}, make("code", {}, "resumable get URL")),
       make("p", {}, make("code", {}, "await download(url, dest)")),
     );
@@ -75,6 +78,7 @@ export class DownloadList extends StoreElement {
     this.draw();
   }
 
+  /** @override */
   draw() {
     const { store } = this;
     if (store === null) return;
@@ -85,7 +89,7 @@ export class DownloadList extends StoreElement {
     setText(this.connection, say(`status.${status}`));
     setAttribute(this.connection, "class", `connection ${status}`);
     const rest = store.leftOut ? [say("list.shown", { shown: summary.counts.all, all: summary.counts.all + store.leftOut })] : [];
-    setTexts(this.totals, [...totalWords(summary), ...rest]);
+    setTexts(this.totals, [...totalWords(summary, this.#steadyRate(summary)), ...rest]);
     for (const filter of FILTERS) setText(/** @type {Element} */ (this.counts.get(filter)), String(summary.counts[filter]));
     setHidden(this.filters, locked || !store.ready || empty);
     setHidden(this.totals, locked || empty);
@@ -94,8 +98,18 @@ export class DownloadList extends StoreElement {
     this.access.draw(locked);
     setHidden(this.cards, locked);
     setHidden(this.empty, locked || !empty);
+    setText(this.how, say(store.role === "viewer" ? "empty.how.viewer" : "empty.how"));
     this.#drawCards(store);
     this.#drawNote(store.ready, summary.counts.all, locked);
+  }
+
+  /** @param {import("../store.js").Summary} summary */
+  #steadyRate(summary) {
+    const now = Date.now();
+    const shown = this.#rate.at(summary, now);
+    const waitMs = this.#rate.heldBackMs(summary, now);
+    if (waitMs !== null) this.drawIn(waitMs);
+    return shown;
   }
 
   /** @param {import("../store.js").Store} store */
@@ -151,8 +165,12 @@ export class DownloadList extends StoreElement {
   }
 }
 
-/** `3.2 GB of 10.4 GB`, `38 MB/s`, `4 min left`. @param {import("../store.js").Summary} summary */
-function totalWords({ done, total, speed, eta }) {
+/**
+ * `3.2 GB of 10.4 GB`, `38 MB/s`, `4 min left`.
+ * @param {import("../store.js").Summary} summary
+ * @param {import("../rate.js").Rate} rate
+ */
+function totalWords({ done, total }, { speed, eta }) {
   const words = [];
   if (total > 0) words.push(say("list.total", { done: formatSize(done), total: formatSize(total) }));
   if (speed > 0) words.push(formatRate(speed));

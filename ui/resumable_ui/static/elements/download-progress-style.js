@@ -64,6 +64,9 @@ article:focus { outline: none; }
   .foot { grid-template: "figures" auto "reason" auto "buttons" auto / minmax(0, 1fr); }
   .buttons { margin-top: 8px; flex-wrap: wrap; }
   .buttons .more { margin-left: auto; }
+  /* Buttons in several lines begin at one edge; one that is alone begins where the text does. */
+  .buttons .quiet:not(.more) { border-color: var(--_control); color: inherit; padding-inline: 14px; }
+  .buttons .more:only-child { margin-left: -14px; }
   .facts { grid-template-columns: minmax(0, 1fr); gap: 0; }
   .facts dd { margin-bottom: 6px; }
 }
@@ -72,9 +75,11 @@ article:focus { outline: none; }
 }
 @media (forced-colors: active) {
   .bar { forced-color-adjust: none; background: Canvas; border: 1px solid CanvasText; height: 10px; }
-  .run { background: Highlight; }
+  .run, .bar.moving .run { background: Highlight; }
   .resumed { background: ${hatch("Highlight", "Canvas")}; }
   .breaks i { background: Canvas; }
   .outdated .figures, .outdated .pill { color: GrayText; }
+  .dots .icon { color: CanvasText; }
+  .more { margin-right: 0; }
 }
 `);

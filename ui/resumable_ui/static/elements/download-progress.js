@@ -13,6 +13,7 @@ import {
   valueWords,
 } from "../projection.js";
 import { percentOf } from "../quantities.js";
+import { SteadyRate } from "../rate.js";
 import { StoreElement } from "../store-element.js";
 import { say } from "../strings.js";
 import { DownloadDetails } from "./download-details.js";
@@ -20,8 +21,6 @@ import { ROW } from "./download-progress-style.js";
 
 /** @typedef {import("../types.js").Download} Download */
 
-/** Speed and time left change this often on the screen, however often they change. */
-const RATE_MS = 1_000;
 /** A row that nobody sees is drawn this often: its text is still there for a screen reader. */
 const UNSEEN_MS = 1_000;
 const OTHER_PROCESS_MS = 10_000;
@@ -29,8 +28,7 @@ const OTHER_PROCESS_MS = 10_000;
 export class DownloadProgress extends StoreElement {
   static observedAttributes = ["download-id"];
 
-  /** @type {{speed: number, eta: number|null, at: number}} */
-  #rate = { speed: 0, eta: null, at: 0 };
+  #rate = new SteadyRate();
   /** @type {Map<string, HTMLButtonElement>} */
   #buttons = new Map();
   /** What was asked for and not yet answered, or not yet done by another process: `from` is how it stood before.
@@ -38,8 +36,6 @@ export class DownloadProgress extends StoreElement {
   #pending = null;
   #unseen = false;
   #drawnAt = 0;
-  /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #later;
   /** @type {DownloadDetails|null} */
   #details = null;
 
@@ -96,13 +92,6 @@ export class DownloadProgress extends StoreElement {
     this.setAttribute("download-id", id);
   }
 
-  /** @override */
-  disconnectedCallback() {
-    super.disconnectedCallback();
-    clearTimeout(this.#later);
-    this.#later = undefined;
-  }
-
   /** @returns {Download|undefined} */
   get download() {
     return this.store?.downloads.get(this.downloadId);
@@ -113,21 +102,13 @@ export class DownloadProgress extends StoreElement {
     this.watch(`download:${this.downloadId}`, () => {
       const waitMs = this.#unseen ? this.#drawnAt + UNSEEN_MS - Date.now() : 0;
       if (waitMs <= 0) this.draw();
-      else this.#drawIn(waitMs);
+      else this.drawIn(waitMs);
     });
     this.watch("status", () => this.draw());
     this.draw();
   }
 
-  /** What was put off is drawn even if nothing more comes: the last news are the ones that stay. @param {number} ms */
-  #drawIn(ms) {
-    if (!this.isConnected) return;
-    this.#later ??= setTimeout(() => {
-      this.#later = undefined;
-      this.draw();
-    }, ms);
-  }
-
+  /** @override */
   draw() {
     const { download, store } = this;
     setHidden(this, download === undefined);
@@ -150,12 +131,10 @@ export class DownloadProgress extends StoreElement {
   /** @param {Download} download */
   #steadyRate(download) {
     const now = Date.now();
-    const { speed, eta } = download;
-    const waitMs = this.#rate.at + RATE_MS - now;
-    // A standstill is shown at once: a speed that is over must not stand beside it.
-    if (waitMs <= 0 || this.#rate.speed === 0 || speed === 0 || eta === null) this.#rate = { speed, eta, at: now };
-    else if (speed !== this.#rate.speed || eta !== this.#rate.eta) this.#drawIn(waitMs);
-    return this.#rate;
+    const shown = this.#rate.at(download, now);
+    const waitMs = this.#rate.heldBackMs(download, now);
+    if (waitMs !== null) this.drawIn(waitMs);
+    return shown;
   }
 
   /** @param {Download} download */

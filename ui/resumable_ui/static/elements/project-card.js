@@ -17,6 +17,7 @@ h2 { font-size: 15px; font-weight: 650; line-height: 1.4; min-width: 0; overflow
 .count { color: var(--_muted); }
 .pills { display: flex; flex-wrap: wrap; gap: 6px; margin-left: auto; }
 li { border-top: 1px solid var(--_line); }
+.outdated .pill { background: var(--_hover); color: var(--_muted); }
 @media (max-width: 560px) { header { padding: 12px 14px; } .pills { margin-left: 0; } }
 `);
 
@@ -33,14 +34,13 @@ export class ProjectCard extends StoreElement {
     this.recovering = make("span", { class: "pill warn" });
     this.help = make("span", { class: "pill bad" });
     this.list = make("ul");
-    this.root.append(
-      make(
-        "section",
-        { "aria-labelledby": "title", part: "card" },
-        make("header", {}, this.title_, this.count, make("div", { class: "pills" }, this.recovering, this.help)),
-        this.list,
-      ),
+    this.section = make(
+      "section",
+      { "aria-labelledby": "title", part: "card" },
+      make("header", {}, this.title_, this.count, make("div", { class: "pills" }, this.recovering, this.help)),
+      this.list,
     );
+    this.root.append(this.section);
   }
 
   attributeChangedCallback() {
@@ -68,9 +68,11 @@ export class ProjectCard extends StoreElement {
   start(/** @type {import("../store.js").Store} */ store) {
     for (const { row } of this.#rows.values()) row.store = store;
     this.watch(`project:${this.projectId}`, () => this.draw());
+    this.watch("status", () => this.draw());
     this.draw();
   }
 
+  /** @override */
   draw() {
     const { store } = this;
     if (store === null) return;
@@ -80,6 +82,7 @@ export class ProjectCard extends StoreElement {
     const project = store.projects.get(this.projectId);
     setText(this.title_, project?.name || this.projectId || say("card.none"));
     setText(this.count, countWords(downloads));
+    setAttribute(this.section, "class", store.current ? null : "outdated");
     this.#pill(this.recovering, "card.recovering", downloads, "recovering");
     this.#pill(this.help, "card.help", downloads, "help");
     setChildren(this.list, shown.map((download) => this.#row(download).item));

@@ -60,6 +60,7 @@ export class RecoveryBanner extends StoreElement {
     this.draw();
   }
 
+  /** @override */
   draw() {
     const { store } = this;
     if (store === null) return;
