@@ -55,7 +55,7 @@ function factsOf(download, now) {
     ["detail.done", formatSize(download.bytes_done)],
     ["detail.resumed", download.bytes_resumed ? formatSize(download.bytes_resumed) : ""],
     ["detail.received", formatSize(download.bytes_received)],
-    ["detail.broke", download.breaks.map(formatSize).join(", ")],
+    ["detail.broke", [...new Set(download.breaks.map(formatSize))].join(", ")],
     ["detail.patience", patience && isMoving(download) ? say("patience", { n: patience, so: download.no_progress ?? 0 }) : ""],
     ["detail.can_resume", canResume(download)],
     ["detail.restarted", download.restarted ?? ""],

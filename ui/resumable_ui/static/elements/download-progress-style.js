@@ -65,8 +65,9 @@ article:focus { outline: none; }
   .buttons { margin-top: 8px; flex-wrap: wrap; }
   .buttons .more { margin-left: auto; }
   /* Buttons in several lines begin at one edge; one that is alone begins where the text does. */
-  .buttons .quiet:not(.more) { border-color: var(--_control); color: inherit; padding-inline: 14px; }
-  .buttons .more:only-child { margin-left: -14px; }
+  .buttons button:not(.more) { padding-inline: 10px; }
+  .buttons .quiet:not(.more) { border-color: var(--_control); color: inherit; }
+  .buttons .more:only-child { margin-left: -8px; }
   .facts { grid-template-columns: minmax(0, 1fr); gap: 0; }
   .facts dd { margin-bottom: 6px; }
 }

@@ -122,9 +122,10 @@ export function passes(download, filter) {
   return filter === "recovering" ? troubleOf(download) === "recovering" : bucketOf(download) === filter;
 }
 
-/** `1 of 3 done · 62%` of the bytes, where all sizes are known. @param {Download[]} downloads */
+/** `1 of 3 done · 62%` of the bytes, where all sizes are known; nothing where all are cancelled. @param {Download[]} downloads */
 function countWords(downloads) {
   const counted = downloads.filter((download) => download.state !== "cancelled");
+  if (counted.length === 0) return "";
   const done = counted.filter((download) => download.state === "complete").length;
   const words = say("card.done", { done, all: counted.length });
   if (done === counted.length || counted.some((download) => download.bytes_total === null)) return words;
