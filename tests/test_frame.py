@@ -59,7 +59,7 @@ def test_a_resumed_download_has_two_tones_its_try_and_where_it_began() -> None:
     """The part of former runs is told apart by character, not by colour alone."""
     (row,) = frame([view_of()], finished=0, now=100.0, width=140, height=24)
     (line,) = text_of([row])
-    expected = "sd_xl_base_1.0.safetensors     ▒▒▒▒▒▒▒▒▒█████████░░░░░░░░░░░░░░  56% 3.9 GB/6.9 GB  21.4 MB/s"
+    expected = "sd_xl_base_1.0.safetensors ▒▒▒▒▒▒▒▒▒█████████░░░░░░░░░░░░░░  56% 3.9 GB/6.9 GB  21.4 MB/s"
     assert line == f"{expected}  2 min 20 s left  try 3/5  from 2.1 GB"
     assert row[1:4] == [("▒" * 9, Tone.RESUMED), ("█" * 9, Tone.FRESH), ("░" * 14, Tone.EMPTY)]
 
@@ -70,7 +70,7 @@ WIDTHS = [
         "control-lora-canny-rank256.sa… ████████░░░░░░░░░░░░░░░░░░░░░░░░  27% try 2/5 in 12 s: The server stopped ans…",
     ),
     (80, "control-lora-can… ███░░░░░░░░░░░  27% try 2/5 in 12 s: The server stopped answ…"),
-    (40, "control-lor… ██░░░░░░  27% try 2/5 12 s"),
+    (40, "control-lor… █░░░░  27% try 2/5 12 s"),
 ]
 
 
@@ -84,6 +84,33 @@ def test_at_eighty_columns_the_time_left_is_not_cut_off() -> None:
     """It is what most people look for, on the terminal that most have."""
     (line,) = text_of(frame([view_of(attempt=1, bytes_resumed=0)], finished=0, now=100.0, width=80, height=24))
     assert line == "sd_xl_base_1.0.s… ███████░░░░░░░  56% 3.9 GB/6.9 GB  21.4 MB/s  2 min 20 s left"
+
+
+def test_no_word_of_a_row_that_moves_is_cut() -> None:
+    """What does not fit is left out; that it is not the first try is said at 80 and at 40 columns."""
+    for width in range(40, 161):
+        (line,) = text_of(frame([view_of(max_attempts=50)], finished=0, now=100.0, width=width, height=24))
+        assert "…" not in line.partition("%")[2]
+        assert len(line) < width
+        assert "21.4 MB/s" in line
+        if width in {40, 80}:
+            assert line.endswith("  2 min 20 s left  try 3" if width == 80 else " try 3")
+
+
+def test_a_short_name_leaves_its_room_to_the_words() -> None:
+    """The column of the names is as wide as the longest of them."""
+    view = view_of(filename="model.bin", bytes_resumed=0, max_attempts=50, eta=20.0)
+    (line,) = text_of(frame([view], finished=0, now=100.0, width=80, height=24))
+    assert line == "model.bin █████░░░░░  56% 3.9 GB/6.9 GB  21.4 MB/s  20 s left  try 3/50"
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("late", [0.05, 0.0, -1.5])
+def test_a_wait_that_is_over_is_now(width: int, late: float) -> None:
+    """Not `in 0.0 s`."""
+    waiting = replace(WAITING, max_attempts=50, retry_at=100.0 + late)
+    (line,) = text_of(frame([waiting], finished=0, now=100.0, width=width, height=24))
+    assert " try 2/50 now" in line
 
 
 STATES = [
@@ -171,7 +198,7 @@ def test_more_than_fit_are_counted() -> None:
 def test_ascii_for_terminals_that_are_not_utf8() -> None:
     """Every character is one byte."""
     lines = text_of(frame([view_of(), WAITING], finished=1, now=100.0, width=90, height=24, charset=ASCII))
-    assert "####===-------" in lines[0]
+    assert " ###==----- " in lines[0]
     assert all(line.isascii() for line in lines)
 
 

@@ -520,7 +520,7 @@ async def test_200_downloads_draw_what_is_seen(page: Page) -> None:
     drawn = await page.evaluate("Object.fromEntries(drawn)")
     assert drawn["d000"] == 10
     assert 5 <= len(drawn) <= 40
-    assert set(drawn.values()) == {10}
+    assert {one: n for one, n in drawn.items() if n != 10} == {}
     last = page.get_by_role("progressbar", name="d199.safetensors")
     await last.scroll_into_view_if_needed()
     await comes_true(

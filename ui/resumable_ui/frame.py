@@ -53,6 +53,8 @@ ASCII: Final = Charset("#", "=", "-", "~", "-")
 Piece = tuple[str, Tone]
 Frame = list[list[Piece]]
 
+_NOW_S: Final = 0.1
+"""A wait of less is over: `in 0.0 s` says nothing."""
 _NARROW: Final = 60
 _WIDE: Final = 100
 
@@ -78,7 +80,8 @@ def frame(
     if len(shown) > room:
         room = max(1, room - 1)
         hidden = len(shown) - room
-    rows = [_row(view, now, width, charset) for view in shown[:room]]
+    columns_of = _layout(shown[:room], width)
+    rows = [_row(view, now, width, columns_of, charset) for view in shown[:room]]
     if hidden:
         rows.append([(f"{charset.ellipsis} and {hidden} more", Tone.QUIET)])
     if several:
@@ -86,18 +89,46 @@ def frame(
     return [_fitted(row, width - 1, charset) for row in rows[: max(1, height - 1)]]
 
 
-def _row(view: DownloadView, now: float, width: int, charset: Charset) -> list[Piece]:
-    # At 80 columns `3.9 GB/6.9 GB  21.4 MB/s  2 min 20 s left` has room.
-    named = 12 if width < _NARROW else 17 if width < _WIDE else 30
-    drawn = 8 if width < _NARROW else 14 if width < _WIDE else 32
+def _layout(views: Sequence[DownloadView], width: int) -> tuple[int, int]:
+    """Return the columns of the name and of the bar.
+
+    At 80 columns `3.9 GB/6.9 GB  21.4 MB/s  2 min 20 s left` has room, and `try 3` beside it where there is one; at 40
+    `21.4 MB/s try 3`, or `try 3/50 12 s`.
+    """
+    retried = any(view.attempt > 1 and view.state is State.RUNNING for view in views)
+    if width >= _WIDE:
+        named, drawn = 30, 32
+    elif width >= _NARROW:
+        named, drawn = (14, 10) if retried else (17, 14)
+    else:
+        named, drawn = 12, 5 if retried or any(view.state is State.WAITING for view in views) else 8
+    return min(named, max((columns(name_of(view)) for view in views), default=named)), drawn
+
+
+def _row(view: DownloadView, now: float, width: int, layout: tuple[int, int], charset: Charset) -> list[Piece]:
+    named, drawn = layout
     done = percent(view)
     name = cut(name_of(view), named, charset)
+    room = width - 1 - named - 1 - drawn - 5
     return [
         (name + " " * (named - columns(name) + 1), Tone.PLAIN),
         *_bar(view, drawn, charset),
         ("     " if done is None else f" {done:>3}%", Tone.PLAIN),
-        *((f" {text}", tone) for text, tone in _words(view, now, short=width < _NARROW)),
+        *_whole([(f" {text}", tone) for text, tone in _words(view, now, short=width < _NARROW)], room),
     ]
+
+
+def _whole(words: list[Piece], room: int) -> list[Piece]:
+    """Return what fits of several words without a cut: the limit of the tries goes first, then the words at the end."""
+    if sum(columns(text) for text, _ in words) > room:
+        words = [(_without_limit(text), tone) for text, tone in words] if len(words) > 1 else words
+    while len(words) > 1 and sum(columns(text) for text, _ in words) > room:
+        words = words[:-1]
+    return words
+
+
+def _without_limit(text: str) -> str:
+    return text.partition("/")[0] if text.lstrip().startswith("try ") else text
 
 
 def _bar(view: DownloadView, width: int, charset: Charset) -> list[Piece]:
@@ -163,10 +194,11 @@ def _waiting(view: DownloadView, now: float, *, short: bool) -> str:
         return "waits" if short else "waiting for a free slot"
     coming = f"try {view.attempts + 1}{of_most(view.attempts + 1, view.max_attempts, '/')}"
     seconds = view.retry_delay if view.retry_at is None else view.retry_at - now
-    when = "" if seconds is None else format_duration(seconds)
+    soon = seconds is not None and seconds < _NOW_S
+    when = "" if seconds is None else "now" if soon else format_duration(seconds)
     if short:
         return f"{coming} {when}".rstrip()
-    coming += f" in {when}" if when else ""
+    coming += "" if not when else " now" if soon else f" in {when}"
     return f"{coming}: {reason}" if reason else coming
 
 
