@@ -143,7 +143,8 @@ async def test_an_origin_that_goes_away(browser: Browser, origin: Origin, tmp_pa
             await until(history.count, "the attempts are listed")
             assert await history.count() >= 2
             assert await page.get_by_text(re.compile("^from 0 B to ")).count() == 1
-            assert await page.get_by_text(re.compile("^then waited .* of 40 s$")).count() == 1  # "Retry now" cut it short
+            # "Retry now" cut it short.
+            assert await page.get_by_text(re.compile("^then waited .* of 40 s$")).count() == 1
             await unfold(page)
             await picture(page, "live-history")
             assert await violations(page) == []

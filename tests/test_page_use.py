@@ -565,8 +565,8 @@ async def test_the_total_and_the_only_row_have_one_speed(page: Page) -> None:
     """News come ten times a second and are shown once; both change at the same moment."""
     fast = record("a", bytes_done=50 * MB, speed=5.0 * MB, eta=10)
     await show(page, snapshot([fast]))
-    speeds = """() => [document.querySelector("download-list").totals, document.querySelector("download-list").shadowRoot
-      .querySelector("project-card").shadowRoot.querySelector("download-progress").figures]
+    speeds = """() => [document.querySelector("download-list").totals, document.querySelector("download-list")
+      .shadowRoot.querySelector("project-card").shadowRoot.querySelector("download-progress").figures]
       .map((words) => words.textContent.match(/[0-9.]+ MB\\/s/)?.[0])"""
     seen = set()
     for seq in range(2, 32):
