@@ -47,10 +47,14 @@ class StandIn:
                 return cls(conn, restores, complete=True, redo=RedoList(limits.redo))
             conn.close()
         conn = connect_memory()
-        install(conn, schemas)
-        conn.execute("BEGIN")
-        restore_all(conn, restores)
-        conn.execute("COMMIT")
+        try:
+            install(conn, schemas)
+            conn.execute("BEGIN")
+            restore_all(conn, restores)
+            conn.execute("COMMIT")
+        except BaseException:
+            conn.close()
+            raise
         return cls(conn, restores, complete=False, redo=RedoList(limits.redo))
 
     def run(self, works: Sequence[Work], *, keep: bool) -> None:

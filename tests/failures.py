@@ -15,6 +15,7 @@ import smtplib
 import socket
 import sqlite3
 import ssl
+import subprocess
 import urllib.error
 import xmlrpc.client
 from email.message import Message
@@ -424,6 +425,12 @@ OTHER_LIBRARIES = [
         C.NOT_FOUND,
         A.FAIL,
     ),
+    Row("a command takes too long", subprocess.TimeoutExpired("x", 1), C.TIMEOUT, A.RETRY),
+    Row("Redis away", foreign("redis.exceptions.ConnectionError"), C.CONNECTION, A.RETRY),
+    Row("Redis silent", foreign("redis.exceptions.TimeoutError"), C.TIMEOUT, A.RETRY),
+    Row("Redis, wrong password", foreign("redis.exceptions.AuthenticationError"), C.AUTH, A.ASK),
+    Row("Redis, another master", foreign("redis.exceptions.ReadOnlyError"), C.SERVER, A.RETRY),
+    Row("Redis, wrong command", foreign("redis.exceptions.ResponseError"), C.BAD_REQUEST, A.FAIL),
     Row("ftplib 421", ftplib.error_temp("421"), C.SERVER, A.RETRY),
     Row("ftplib 550", ftplib.error_perm("550"), C.BAD_REQUEST, A.FAIL),
     Row("smtplib disconnected", smtplib.SMTPServerDisconnected(), C.CONNECTION, A.RETRY_FRESH),

@@ -21,6 +21,7 @@ from typing import Any
 import httpcore
 import httpx
 import pytest
+import redis.exceptions
 import requests
 import urllib3.exceptions
 
@@ -32,7 +33,13 @@ CLASSIFIER = Classifier()
 ROOT = Path(__file__).resolve().parent.parent
 C, A = Category, Action
 
-LIBRARIES = {"requests": requests.exceptions, "urllib3": urllib3.exceptions, "httpx": httpx, "httpcore": httpcore}
+LIBRARIES = {
+    "requests": requests.exceptions,
+    "urllib3": urllib3.exceptions,
+    "httpx": httpx,
+    "httpcore": httpcore,
+    "redis": redis.exceptions,
+}
 
 
 def classes_of(module: ModuleType) -> list[type[BaseException]]:

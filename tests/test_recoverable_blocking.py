@@ -448,8 +448,11 @@ def test_a_forked_child_makes_a_loop_of_its_own(tmp_path: Path) -> None:
     program.write_text(
         textwrap.dedent(
             """
-            import os, sys
+            import os, sys, warnings
             from recovery import recoverable
+
+            # From Python 3.12 on it warns of every fork beside a thread, such as our loop's.
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 
             @recoverable(journal=sys.argv[1], key="{name}")
             def work(name):

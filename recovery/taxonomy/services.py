@@ -1,4 +1,5 @@
-"""Exceptions of the standard library's other network modules: mail, FTP, XML-RPC. Pure; a part of ``exceptions.TYPES``.
+"""Exceptions of the standard library's other network modules (mail, FTP, XML-RPC) and of redis-py. Pure; a part of
+``exceptions.TYPES``.
 
 Their protocols say by the first digit of a reply whether asking again makes sense: 4 is a passing condition, 5 a final
 one (RFC 959 4.2, RFC 5321 4.2.1).
@@ -45,6 +46,21 @@ SERVICES: Mapping[str, Verdict | Callable[[BaseException], Verdict]] = MappingPr
         "xmlrpc.Fault": origin.BAD_REQUEST,
         "xmlrpc.Error": origin.GARBLED,
         "multiprocessing.TimeoutError": network.TIMEOUT,
+        "subprocess.TimeoutExpired": network.TIMEOUT,
+        "redis.AuthenticationError": origin.CREDENTIALS,
+        "redis.AuthenticationWrongNumberOfArgsError": origin.CREDENTIALS,
+        "redis.NoPermissionError": origin.CREDENTIALS,
+        # it loads its data, elects another master, or waits for one: all of that passes
+        "redis.BusyLoadingError": origin.SERVER_UNAVAILABLE,
+        "redis.ReadOnlyError": origin.SERVER_UNAVAILABLE,
+        "redis.MasterDownError": origin.SERVER_UNAVAILABLE,
+        "redis.ClusterDownError": origin.SERVER_UNAVAILABLE,
+        "redis.TryAgainError": origin.SERVER_UNAVAILABLE,
+        "redis.OutOfMemoryError": origin.SERVER_UNAVAILABLE,
+        "redis.ConnectionError": network.CONNECTION,
+        "redis.TimeoutError": network.TIMEOUT,
+        "redis.ResponseError": origin.BAD_REQUEST,
+        "redis.DataError": machine.VALIDATION,
         "netrc.NetrcParseError": origin.CREDENTIALS,
         "email.MessageError": origin.REMOTE_DATA,
         "email.MessageDefect": origin.REMOTE_DATA,
