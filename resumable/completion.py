@@ -72,7 +72,7 @@ class Completion:
         raise await self._set_aside(expected, actual)
 
     async def _heal(self, ledger: Ledger) -> bool:
-        """Find what is missing of a part file that another program has cut; True if there was anything.
+        """Find what is missing of a part file that another program has cut or written to; True if there was anything.
 
         Raises DestinationError where that happens again and again.
         """
@@ -80,7 +80,7 @@ class Completion:
         if not await self._repair(ledger):
             return False
         if session.repairs > _MOST_REPAIRS:
-            raise DestinationError(f"{session.open_part.path} is cut again and again by another program")
+            raise DestinationError(f"{session.open_part.path} is changed again and again by another program")
         return True
 
     async def _whole_digest(self, ledger: Ledger) -> str:
@@ -95,7 +95,7 @@ class Completion:
 
     async def _repair(self, ledger: Ledger) -> bool:
         """Find chunks that are not on disk as they were received, after a wrong whole digest or where another program
-        has cut the file; True if there were any.
+        seems to have changed the file; True if there were any.
         """
         session, grid = self._session, ledger.grid
         session.repairs += 1

@@ -104,8 +104,8 @@ class Fetcher:
                     await self._work.adopt(decision, response)
                     await self._stream_first(decision, response)
                 case NothingLeft(complete_length=0):
-                    representation = session.representation or decision.representation
-                    await self._work.adopt(Accept(None, 0, representation, ranged=False), response)
+                    # The head of an error is too little to publish an empty file for: it is asked once more, for all.
+                    session.mode = Mode.SEQUENTIAL
                 case NothingLeft():
                     raise ProtocolFault(Fault.UNSATISFIABLE, url=session.source.shown)
                 case Changed():

@@ -26,6 +26,7 @@ from resumable.errors import DestinationError, DeviceError, DiskFull, LocalError
 from resumable.exclusive import open_exclusively, unlock
 from resumable.folder import Folder, same_file
 from resumable.hops import Hops
+from resumable.imprint import Imprint
 from resumable.ports import Digester, Sink
 from resumable.publication import move_over, move_to_free_name
 from resumable.ranges import Span
@@ -64,11 +65,9 @@ class DiskPartFile:
         self._writing = threading.Lock()
         self._name_synced = not new
         self._length = 0
-        self._reach = 0
-        """Where the bytes end that were found when it was opened or have been written since."""
+        self._imprint = Imprint()
         self._early: tuple[int, list[Span] | LocalError] | None = None
         """What became of the room that was asked for when it was opened."""
-        self._cut = False
         self._doubt: str | None = None
         self._published = False
         self._ending: asyncio.Future[None] | None = None
@@ -112,7 +111,7 @@ class DiskPartFile:
                 folder.close()
                 raise
             part = cls(folder, chosen.name, fd, hops, new=new or choose is not None)
-            part._reach = os.fstat(fd).st_size  # blocking, so not in __init__
+            part._imprint.take(fd, reach=os.fstat(fd).st_size)  # blocking, so not in __init__
             if room is not None:
                 part._reserve_early(room)
             return part
@@ -138,9 +137,12 @@ class DiskPartFile:
         # All is written before any is hashed: a digest never vouches for what the system did not take.
         # One at a time, as the kernel has it anyway: there the others would spin for it (a tenth of all CPU time).
         with self._writing:
-            self._look_for_cut()
-            self._write_all(offset, [block for block in blocks if block], offset + length)
-            self._reach = max(self._reach, offset + length)
+            self._imprint.look(self._fd)
+            try:
+                self._write_all(offset, [block for block in blocks if block], offset + length)
+                self._imprint.reach = max(self._imprint.reach, offset + length)
+            finally:
+                self._imprint.take(self._fd)
         first, last = offset // _WRITEBACK_WINDOW, (offset + length) // _WRITEBACK_WINDOW
         if first < last:
             syscalls.start_writeback(self._fd, first * _WRITEBACK_WINDOW, (last - first) * _WRITEBACK_WINDOW)
@@ -167,12 +169,6 @@ class DiskPartFile:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))  # would go on for ever
             offset += count
             _skip(left, count)
-
-    def _look_for_cut(self) -> None:
-        """Notice, before writing makes it long again, that another program has cut the file: a hole would be left."""
-        end = self._reach  # read first: what others write meanwhile only makes the file longer
-        if os.fstat(self._fd).st_size < end:
-            self._cut = True
 
     async def hash_span(self, offset: int, length: int, digest: Sink) -> int:
         """Feed up to ``length`` bytes from the disk to ``digest``; return how many there were before the file's end.
@@ -211,22 +207,34 @@ class DiskPartFile:
     def _reserve(self, length: int, *, alone: bool) -> list[Span]:
         self._length = length
         written = written_spans(self._fd, length)
-        allocate(self._fd, self.path, length, alone=alone)
+        with self._writing:
+            self._imprint.look(self._fd)
+            try:
+                allocate(self._fd, self.path, length, alone=alone)
+            finally:
+                self._imprint.take(self._fd)
         return written
 
     async def truncate(self, length: int) -> bool:
         """Cut or extend the file to exactly ``length`` bytes; False where another program has cut it since it was
-        opened or truncated: what was written may be gone. Not while writes are under way.
+        opened or truncated, or seems to have written to it or made holes in it: what was written may be gone. Not
+        while writes are under way.
 
         Raises DestinationError where that is too large.
         """
         return await self._hop(partial(self._truncate, length))
 
     def _truncate(self, length: int) -> bool:
-        self._look_for_cut()
+        imprint = self._imprint
+        imprint.look(self._fd)
+        spans = written_spans(self._fd, length) if 0 < length <= imprint.reach else None
+        # Told once: a file system may keep zeros as holes (ZFS), and they stay.
+        holes = spans not in (None, [Span(0, length)], imprint.spans)
         os.ftruncate(self._fd, length)
-        was_cut, self._cut, self._reach = self._cut, False, length
-        return not was_cut
+        told = imprint.cut or imprint.changed or holes
+        self._imprint = Imprint(spans)
+        self._imprint.take(self._fd, reach=length)
+        return not told
 
     async def free_space(self) -> int:
         """Return the bytes free on its file system."""
@@ -280,8 +288,8 @@ class DiskPartFile:
         self._refuse_replaced()
         if length is not None and not self._truncate(length):
             return None
-        self._look_for_cut()
-        if self._cut:
+        self._imprint.look(self._fd)
+        if self._imprint.cut:
             raise DestinationError(f"{self.path} was cut by another program")
         with contextlib.suppress(PermissionError):  # FAT has no modes
             os.fchmod(self._fd, 0o666 & ~syscalls.umask())

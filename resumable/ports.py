@@ -132,8 +132,8 @@ class PartFile(Readable, Protocol):
         """
 
     async def truncate(self, length: int) -> bool:
-        """Cut or extend the file to exactly ``length`` bytes; False where another program has cut it since it was
-        opened or truncated, and what was written may be gone.
+        """Cut or extend the file to exactly ``length`` bytes; False where another program has cut it, or seems to have
+        written to it, since it was opened or truncated, and what was written may be gone.
         """
 
     async def sync(self) -> None:

@@ -375,6 +375,14 @@ async def test_a_whole_body_refused_as_a_part_is_a_fault() -> None:
 
 
 async def test_a_416_for_an_empty_file_is_the_file() -> None:
-    """``bytes */0``: there is no range to give."""
+    """``bytes */0``: there is no range to give. Asked for all, the server says the same."""
     rig = Rig(ScriptedTransport(b"", script=[Reply(status=416, headers={"content-range": "bytes */0"})]))
     assert (await rig.attempt()).size == 0
+    assert len(rig.transport.requests) == 2
+
+
+async def test_a_416_does_not_make_a_file_empty() -> None:
+    """One node has an empty object for a moment, in answer to the first request; the file is what a 200 has."""
+    rig = Rig(ScriptedTransport(CONTENT, script=[Reply(status=416, headers={"content-range": "bytes */0"})]))
+    await rig.attempt()
+    assert rig.published == CONTENT
