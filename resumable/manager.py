@@ -324,10 +324,7 @@ class DownloadManager:
             await handle.cancel(delete_part=delete_part)
         else:
             await self._roster.abandon(download_id)
-            # Not under its process, which may still write; nor where that was done, or failed, before it was told.
-            if delete_part and await self._catalog.settled(download_id) is State.CANCELLED:
-                row = await self._store.get(download_id)
-                await self._roster.delete_part(None if row is None else row.dest)
+            if delete_part and await self._roster.delete_abandoned(download_id):
                 Standing(await self._catalog.find(download_id), clock=self._clock, told=self._told).emptied()
                 await self._views.settle()
         return await self.find(download_id)

@@ -297,6 +297,17 @@ class Roster:
         await self._shared.catalog.command(download_id, "cancel")
         await asyncio.to_thread(self._links.drop, download_id)
 
+    async def delete_abandoned(self, download_id: str) -> bool:
+        """Delete the part file of a download that was cancelled, wherever it ran; return whether that could be done.
+
+        Not under its process, which may still write; nor where that was done, or failed, before it was told.
+        """
+        if await self._shared.catalog.settled(download_id) is not State.CANCELLED:
+            return False
+        row = await self._shared.store.get(download_id)
+        await self.delete_part(None if row is None else row.dest)
+        return True
+
     async def written(self) -> None:
         """Return when other processes see what this one sees, for a handle."""
         await self._views.flush()
