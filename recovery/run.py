@@ -55,7 +55,8 @@ _LAST_WORDS_S = 0.6
 _SOON_S = 2.5
 """Looks at a gate that come sooner than this after the last one are not written down."""
 _STOP_S = 0.9
-"""For all of that and the last write."""
+"""For all of that and the last write; what takes longer is not waited for, but done: nobody may wait for a lease that
+is nobody's."""
 
 _STOPS: Mapping[Wish, tuple[State, type[OperationPaused | OperationCancelled]]] = {
     Wish.PAUSE: (State.PAUSED, OperationPaused),
@@ -103,7 +104,7 @@ class Run(Generic[T]):
             return await self._drive()
         except asyncio.CancelledError:
             with suppress(asyncio.CancelledError, TimeoutError, Fenced):
-                await to_the_end(self._put_down(), within_s=_STOP_S)
+                await to_the_end(self._put_down(), within_s=_STOP_S, let_go=True)
             raise
         finally:
             if self._means.heartbeat is not None:
@@ -266,7 +267,7 @@ class Run(Generic[T]):
             self._account.verdict = self.control.verdict = verdict
             last = self._account.failed(State.FAILED, error)
         with suppress(TimeoutError, Fenced):
-            await to_the_end(self._leave(last), within_s=_STOP_S)
+            await to_the_end(self._leave(last), within_s=_STOP_S, let_go=True)
         self._account.closed = True
         raise error
 

@@ -101,3 +101,17 @@ async def test_work_that_is_cancelled_from_inside() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_work_that_is_let_go_comes_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """The caller goes on when the time is up; what came of the work then is at most a line in the log."""
+    fine, broken = Work(), Work(error=OSError("full"))
+    for work in (fine, broken):
+        with pytest.raises(TimeoutError):
+            await to_the_end(work(), within_s=0.01, let_go=True)
+        assert work.ended == ""
+        work.go.set()
+        await asyncio.sleep(0.01)
+        assert work.ended == "done"
+    assert [record.message for record in caplog.records] == ["ended-too-late"]
+    assert vars(caplog.records[0])["error"] == "OSError: full"

@@ -6,19 +6,21 @@ import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from recovery import run as run_module
 from recovery.control import Attempt, Control
 from recovery.lifecycle import Fenced
+from recovery.records import Operation
 from recovery.states import State
 from recovery.supervisor import (
     OperationCancelled,
     OperationPaused,
     Supervisor,
 )
-from recovery.testing import FakeClock
+from recovery.testing import FakeClock, MemoryJournal
 from recovery.verdict import Action, Category, Verdict
 from tests.supervising import (
     FULL,
@@ -28,6 +30,7 @@ from tests.supervising import (
     Script,
     ServerSaysLaterError,
     advance,
+    eventually,
     journal_of,
     row_of,
     spec,
@@ -347,3 +350,30 @@ def test_the_end_of_the_program_goes_through(state_path: Path, kind: str, error:
     with pytest.raises(error):
         asyncio.run(program())
     assert [row.state for row in rows] == [State.PAUSED]
+
+
+class SlowJournal(MemoryJournal):
+    """Takes its time to write, as a disk under load does."""
+
+    async def record(self, *args: Any, **kwargs: Any) -> Operation:
+        """Write, a while later."""
+        await asyncio.sleep(0.05)
+        return await super().record(*args, **kwargs)
+
+
+async def test_a_last_write_that_comes_too_late_comes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller is not held up, and its lease does not stay: given up half-way, it had to run out first."""
+    monkeypatch.setattr(run_module, "_STOP_S", 0.01)
+    journal, held = SlowJournal(), Held()
+    task = asyncio.create_task(Supervisor(journal).run(spec(), held))
+    await held.started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await row_of(journal)).state is State.RUNNING
+
+    async def is_paused() -> bool:
+        return (await row_of(journal)).state is State.PAUSED
+
+    await eventually(is_paused)
+    assert (await row_of(journal)).owner is None
