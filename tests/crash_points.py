@@ -11,6 +11,7 @@ import asyncio
 import errno
 import fcntl
 import json
+import math
 import os
 import signal
 import sys
@@ -21,6 +22,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
+from recovery import heartbeat
 from recovery.clock import SystemClock
 from recovery.control import Attempt
 from recovery.database import Database
@@ -124,6 +128,9 @@ async def operate(folder: Path, report: Report) -> None:
         if row is not None and row.state is State.COMPLETE:
             report.how = "complete already"
             return
+        heartbeat._CLOCK_JUMP_S = math.inf  # of this clock the two times run apart, which is no jump
+        # Only what was seen here is done again: the other may have ended it since, if this process was held up.
+        spec = replace(SPEC, again=0 if row is None else row.generation)
         supervisor = Supervisor(
             journal,
             clock=clock,
@@ -133,7 +140,7 @@ async def operate(folder: Path, report: Report) -> None:
             watchers={Condition.DESCRIPTORS: _always},
         )
         try:
-            report.how = await supervisor.run(SPEC, Importing(folder, journal, report, started), host="example.org")
+            report.how = await supervisor.run(spec, Importing(folder, journal, report, started), host="example.org")
         except LeaseHeld:
             report.how = "held by another"
 
