@@ -26,3 +26,17 @@ def test_the_example_runs() -> None:
     assert "kill -9 of one of the worker's processes" in done.stdout
     assert "vae   RETRY" in done.stdout
     assert "Try, in another terminal" in done.stdout
+
+
+def test_its_help_installs_nothing() -> None:
+    """Whoever only asks what it does waits for no installation."""
+    done = subprocess.run(
+        [sys.executable, "examples/celery_app/run.py", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--quick" in done.stdout

@@ -67,13 +67,18 @@ class Moody(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def main() -> int:
-    """Run the show; returns 0 if every file is right."""
+def options() -> argparse.Namespace:
+    """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="end after the first files")
-    options = parser.parse_args()
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main(*, quick: bool) -> int:
+    """Run the show; returns 0 if every file is right."""
     with tempfile.TemporaryDirectory(prefix="celery-app-") as name:
-        return show(Path(name), quick=options.quick)
+        return show(Path(name), quick=quick)
 
 
 def show(folder: Path, *, quick: bool) -> int:
@@ -120,8 +125,8 @@ def first_files(folder: Path, base: str) -> bool:
     while not all(result.ready() for result in results.values()) and time.monotonic() - began < 120:
         for each, result in results.items():
             state, info = result.state, result.info
-            progress = info.get("progress", {}) if isinstance(info, dict) else {}
-            said = f"{state:<9}{progress.get('progress', '')}{'%' if progress else ''}"
+            percent = info.get("progress", {}).get("progress") if isinstance(info, dict) else None
+            said = f"{state:<9}{'' if percent is None else f'{percent}%'}"
             if said != before.get(each):
                 print(f"{time.monotonic() - began:5.1f} s  {each:<5} {said}", flush=True)
             before[each] = said
@@ -155,7 +160,7 @@ def kill_a_child() -> None:
 
 def hints(folder: Path, worker: subprocess.Popen[bytes], base: str) -> str:
     """Return what to try."""
-    state = f"RESUMABLE_STATE={folder / 'state.db'}"
+    resumable = f"RESUMABLE_STATE={folder / 'state.db'} {sys.executable} -m resumable"
     shell = f"cd {HERE} && SHOP_BROKER={os.environ['SHOP_BROKER']} SHOP_STATE={folder / 'state.db'} PYTHONPATH={ROOT}:."
     return f"""
 Try, in another terminal:
@@ -163,9 +168,9 @@ Try, in another terminal:
   a download of your own      {shell} {sys.executable} -c "
                               import shop; print(shop.import_model.delay('{base}/more', '{folder}/more').get())"
   the same file twice         ask for it again while it runs: one transfer, both tasks have it
-  what is known               {state} resumable status
-  pause, and go on            {state} resumable pause ID; {state} resumable retry ID
-  the page                    {state} resumable serve
+  what is known               {resumable} status
+  pause, and go on            {resumable} pause ID; {resumable} retry ID
+  the page                    {resumable} serve
   kill a process              pkill -9 -P {worker.pid}
   end the worker, warmly      kill -TERM {worker.pid}   (downloads go back to the queue; start it again below)
   start another worker        {shell} {sys.executable} -m celery -A shop worker -c 2
@@ -174,11 +179,12 @@ Try, in another terminal:
 
 
 if __name__ == "__main__":
-    if "--inside" not in sys.argv:
+    given = options()  # first: --help installs nothing
+    if not given.inside:
         sys.path.insert(0, str(ROOT / "scripts"))
         from fresh_env import environment
 
-        python = environment(extras="celery,redis,test,cli")
-        sys.exit(subprocess.call([str(python), __file__, "--inside", *sys.argv[1:]], cwd=ROOT))
-    sys.argv.remove("--inside")
-    sys.exit(main())
+        python, here = str(environment(extras="celery,redis,test,cli")), str(Path(__file__).resolve())
+        os.chdir(ROOT)
+        os.execv(python, [python, here, "--inside", *sys.argv[1:]])  # in this one's place: Ctrl-C is for one of them
+    sys.exit(main(quick=given.quick))
