@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from recovery.clock import Clock
 from recovery.events import HealthEvent
 from recovery.history import History
-from recovery.lifecycle import Fenced
+from recovery.lifecycle import Fenced, begun
 from recovery.observers import tell
 from recovery.records import AttemptRecord, Change, Command, Operation, OperationSpec
 from recovery.states import IllegalTransition, State
@@ -296,21 +296,5 @@ class Logbook:
 
 
 def _unrecorded(spec: OperationSpec, owner: str, now: float) -> Operation:
-    policy = spec.policy
-    return Operation(
-        operation_id=spec.operation_id or secrets.token_hex(5),
-        kind=spec.kind,
-        key=spec.key,
-        project=spec.project,
-        title=spec.title,
-        state=State.RUNNING,
-        history=History(started_at=now),
-        max_attempts=policy.max_attempts,
-        max_no_progress=policy.max_no_progress,
-        deadline_at=None if policy.deadline_s is None else now + policy.deadline_s,
-        owner=owner,
-        rev=1,
-        created_at=now,
-        updated_at=now,
-        args=spec.args,
-    )
+    row = begun(spec, spec.operation_id or secrets.token_hex(5), now)
+    return replace(row, state=State.RUNNING, owner=owner, rev=1)

@@ -4,13 +4,7 @@
 call then fails with "Event loop is closed". Here the loop lives as long as its process, and a call costs two thread
 hops::
 
-    visit = loop_thread.start(lambda side: work(side))
-    try:
-        return visit.result()
-    except BaseException:  # a signal, a time limit: raised in the thread that waits
-        visit.cancel()
-        visit.settle(within_s=5)
-        raise
+    return loop_thread.start(lambda side: work(side)).outcome(grace_s=5)
 
 The waiting thread is not idle: through ``side`` the coroutine can have functions run in it, which is where frameworks
 with thread-local state (Celery's current task) want to be called. Under gevent the "threads" are greenlets, and all of
@@ -130,6 +124,18 @@ class Visit(Generic[T]):
             raise self._error
         return self._value
 
+    def outcome(self, *, grace_s: float) -> T:
+        """Return the result; a signal or a time limit that is raised here meanwhile cancels the coroutine, which has
+        ``grace_s`` seconds to clean up.
+        """
+        try:
+            return self.result()
+        except BaseException:
+            if not self.done:
+                self.cancel()
+                self.settle(within_s=grace_s)
+            raise
+
     def tell(self, fn: Callable[[], object]) -> None:
         """Call ``fn`` in the event loop, soon."""
         self._loop.call_soon_threadsafe(fn)
@@ -194,14 +200,7 @@ class LoopThread:
         async def visit(_: CallerSide) -> T:
             return await main()
 
-        started = self.start(visit)
-        try:
-            return started.result()
-        except BaseException:
-            if not started.done:
-                started.cancel()
-                started.settle(within_s=grace_s)
-            raise
+        return self.start(visit).outcome(grace_s=grace_s)
 
     def close(self, *, within_s: float = 10.0) -> None:
         """Stop the loop and wait for its thread; what still runs in it is cancelled first."""

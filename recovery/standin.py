@@ -96,9 +96,7 @@ class StandIn:
             run(conn, works)
             conn.execute("COMMIT")
         except BaseException:
-            conn.on_commit.clear()
-            if conn.in_transaction:
-                conn.execute("ROLLBACK")
+            conn.roll_back()
             raise
         conn.run_committed()
 

@@ -190,9 +190,7 @@ class StateFile:
             result = work(conn)
             conn.execute("COMMIT")
         except BaseException:
-            conn.on_commit.clear()
-            if conn.in_transaction:
-                conn.execute("ROLLBACK")
+            conn.roll_back()
             raise
         self.unchecked += 1
         return result

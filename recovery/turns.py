@@ -70,14 +70,7 @@ def take_turns(operate: Callable[[Turns], Coroutine[Any, Any, T]]) -> T:
     async def visit(side: CallerSide) -> T:
         return await operate(Turns(side))
 
-    started = process_loop.get().start(visit)
-    try:
-        return started.result()
-    except BaseException:
-        if not started.done:
-            started.cancel()
-            started.settle(within_s=_LAST_WORDS_S)
-        raise
+    return process_loop.get().start(visit).outcome(grace_s=_LAST_WORDS_S)
 
 
 def _in_event_loop() -> bool:

@@ -49,6 +49,12 @@ class StoreConnection(sqlite3.Connection):
         self.behind = False
         """Whether what this process holds is newer than what is in it: set while a file catches up."""
 
+    def roll_back(self) -> None:
+        """Undo the open transaction, if SQLite has not done so by itself, and forget what was to follow its COMMIT."""
+        self.on_commit.clear()
+        if self.in_transaction:
+            self.execute("ROLLBACK")
+
     def run_committed(self) -> None:
         """Do what was to happen after COMMIT."""
         actions, self.on_commit = self.on_commit, []

@@ -53,8 +53,8 @@ async def audit(
     A claim without a digest (``b""``) is true where its bytes can be read, and comes back with theirs.
 
     At most ``threads`` chunks, or runs of neighbouring whole chunks up to ``run_length`` bytes, are read at a time,
-    beside whatever else the part file is doing. Claims that fit no
-    chunk are false. Closing the generator (``contextlib.aclosing``) or cancelling its consumer stops the reading.
+    beside whatever else the part file is doing. Claims that fit no chunk are false. Closing the generator
+    (``contextlib.aclosing``) or cancelling its consumer stops the reading.
 
     Raises DeviceError when the device fails for more than a few chunks; LocalError as the part file does.
     """

@@ -81,6 +81,8 @@ class Crew:
         self._fetchers: dict[asyncio.Task[None], Fetcher] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._faults: list[OriginError] = []
+        self._over: list[asyncio.Task[None]] = []
+        """What has ended since it was looked at last."""
         self._wake = asyncio.Event()
         self._audited = False
 
@@ -134,15 +136,17 @@ class Crew:
 
     async def _wait(self) -> None:
         self._wake.clear()
-        if not any(task.done() for task in (*self._fetchers, *self._background)):
+        if not self._over:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._wake.wait()
-        for task in [task for task in self._background if task.done()]:
+        over, self._over = self._over, []
+        for task in self._background.intersection(over):
             self._background.discard(task)
             task.result()
-        for task in [task for task in self._fetchers if task.done()]:
-            self._reap(task)
+        for task in over:
+            if task in self._fetchers:
+                self._reap(task)
         await self._probe.settle()
 
     def _spawn(self) -> None:
@@ -181,7 +185,8 @@ class Crew:
         task.add_done_callback(self._ended)
         self._fetchers[task] = fetcher
 
-    def _ended(self, _: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._over.append(task)
         self._wake.set()
 
     # -- what became of a connection -----------------------------------------------------------------------------------

@@ -73,14 +73,15 @@ def next_hop(current: URL, where: str, visited: Collection[str], *, most: int) -
     if len(visited) > most:
         msg = f"more than {most} redirects"
         raise RedirectRefused(msg, url=shown)
+    why = ""
     try:
         url = parse_url(urljoin(str(current), _trimmed(where))).with_user(None)
     except ValueError as error:
-        # The reason is ours, but urllib and yarl quote the address in theirs: say nothing of it.
+        why = type(error).__name__
+    if why:
+        # Outside the handler: urllib and yarl quote the address in theirs, which must not hang on as ``__context__``.
         msg = "the server redirects to an address that is not http or https"
-        refused = RedirectRefused(msg, url=shown)
-        refused.__cause__ = ValueError(type(error).__name__)
-        raise refused from None
+        raise RedirectRefused(msg, url=shown) from ValueError(why)
     if current.scheme == "https" and url.scheme != "https":
         msg = "the server redirects from https to http, where anybody on the way could change the file"
         raise RedirectRefused(msg, url=shown)

@@ -128,6 +128,8 @@ def test_a_redirect_that_must_not_be_followed(current: str, where: str, words: s
     with pytest.raises(RedirectRefused, match=words) as raised:
         next_hop(parse_url(current), where, {current}, most=10)
     assert "secret" not in f"{raised.value!s}{raised.value.__cause__!r}"
+    assert raised.value.__context__ is None, "it would quote the address"
+    assert isinstance(raised.value.__cause__, ValueError) == (words == "not http")
 
 
 @pytest.mark.parametrize(("most", "followed"), [(0, 0), (1, 1), (10, 10)])

@@ -254,14 +254,7 @@ def _in_thread(scope: Scope, request: Callable[[Scope], Awaitable[Result]]) -> R
         finally:
             scope.run.side = former
 
-    started = scope.loop_thread.start(visit)
-    try:
-        return started.result()
-    except BaseException:
-        if not started.done:
-            started.cancel()
-            started.settle(within_s=_GRACE_S)
-        raise
+    return scope.loop_thread.start(visit).outcome(grace_s=_GRACE_S)
 
 
 def _outside(runtime: Runtime, fn: Callable[..., Any]) -> Result:

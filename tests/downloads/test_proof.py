@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -22,17 +20,6 @@ DATED: dict[str, str | None] = {"Last-Modified": http_date(-100_000)}
 TWO = Options(connections=2, checkpoint_interval_s=0.05)
 ONCE = RetryPolicy(max_no_progress=0)
 QUICKLY_OVER = RetryPolicy(max_no_progress=1, base=0.01, cap=0.02)
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as server:
-        yield server
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Rig:
-    return Rig(tmp_path)
 
 
 def of_b(**more: object) -> Behaviour:
