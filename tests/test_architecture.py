@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -276,3 +277,23 @@ def test_importing_the_library_is_cheap() -> None:
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )
     assert set() == set(done.stdout.split()) & {"aiofiles", "aiohttp", "aiosqlite", "sqlite3", "socketio", "rich"}
+
+
+def broad_handlers(tree: ast.AST) -> list[ast.ExceptHandler]:
+    """Return the handlers that catch everything and do not pass it on as it is."""
+    handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+    broad = [one for one in handlers if one.type is None or ast.unparse(one.type) in {"Exception", "BaseException"}]
+    return [one for one in broad if not (isinstance(one.body[-1], ast.Raise) and one.body[-1].exc is None)]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_who_catches_everything_says_why(package: str) -> None:
+    """Only at an edge, with its reason beside it; cleaning up and passing on needs none."""
+    silent = []
+    for path in sorted(PACKAGES[package].rglob("*.py")):
+        lines = path.read_text("utf-8").splitlines()
+        for handler in broad_handlers(ast.parse("\n".join(lines))):
+            beside = "\n".join(lines[handler.lineno - 1 : handler.body[0].lineno])
+            if not re.search(r"# (?!noqa)\w|# noqa: \w+ - \w", beside):
+                silent.append(f"{path.relative_to(ROOT)}:{handler.lineno}")
+    assert silent == []

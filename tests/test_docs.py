@@ -1,7 +1,8 @@
-"""What the documentation shows is run, and the example plays its story."""
+"""What the documentation shows is run, what it names exists, and the example plays its story."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
 import os
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 from recovery import close_state_files
+from recovery.states import State
+from tests.origin import Content, Origin
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -78,6 +81,45 @@ def test_the_blocks_of_the_page_about_recovery_run(
             assert [file.read_text() for file in files] == ["new", "new"]
 
     asyncio.run(use())
+
+
+def test_the_library_part_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written, but for the digest that it leaves out; names it does not define are the reader's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESUMABLE_STATE", str(tmp_path / "state.db"))
+    (tmp_path / "models").mkdir()
+    source = Content(2 << 20, seed=5)
+    (block,) = blocks(ROOT / "README.md")
+    with Origin() as origin:
+        for path in ("/a", "/b"):
+            origin.put(path, source)
+        reader: dict[str, Any] = {"url": origin.url("/a"), "other": origin.url("/b"), "token": "Bearer x"}
+        code = compile(block.replace("…", source.sha256()), "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+        async def use() -> None:
+            await eval(code, reader)
+
+        asyncio.run(use())
+    whole = source.read(0, source.size)
+    assert whole == (tmp_path / "model.safetensors").read_bytes() == reader["result"].path.read_bytes()
+    assert [view.state for view in reader["news"].changed] == [State.COMPLETE] * 2
+
+
+PACKAGES = ["recovery", "resumable", "ui/resumable_ui", "benchmarks"]
+
+
+def test_architecture_names_every_module_and_no_other() -> None:
+    """Each once, under its package."""
+    section = (ROOT / "ARCHITECTURE.md").read_text("utf-8").partition("\n## Every module\n")[2]
+    parts = dict(part.split("\n", 1) for part in section.split("\n### ")[1:])
+    named = {package: sorted(re.findall(r"`([a-z_0-9/]+)`", text)) for package, text in parts.items()}
+    assert named == {package: modules_of(ROOT / package) for package in PACKAGES}
+
+
+def modules_of(package: Path) -> list[str]:
+    """Return the modules of a package as paths from it, without those that are the package itself."""
+    paths = [path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*.py")]
+    return sorted(path for path in paths if not path.endswith("__"))
 
 
 @pytest.mark.parametrize("page", ["recovery.md", "testing.md"])

@@ -274,7 +274,7 @@ class TaskRunner:
                 return await run.steps.attempt(attempt, [partial(body, run)])
             except GiveWay:
                 raise
-            except Exception as exc:
+            except Exception as exc:  # the edge to the body: whatever it raises is judged here, by its own rules
                 verdict = None if self._is_control(exc) else self._verdict(run.call, exc)
                 if verdict is None:
                     raise

@@ -152,7 +152,7 @@ def perform(
     stop: _Stop | None = None
     try:
         ending = visit.result()
-    except BaseException as exc:
+    except BaseException as exc:  # the edge to the task's thread: a time limit, a signal or a revoke puts the body down
         if visit.done:
             raise  # a fault of our own, not an interruption
         stop = _Stop(exc, stop_reason(exc))
