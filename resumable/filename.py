@@ -15,6 +15,8 @@ from urllib.parse import unquote_to_bytes
 LONGEST_NAME: Final = 200
 """Bytes of a name in UTF-8: leaves room below the usual limit of 255 for ``.part``, ``.suspect`` and a number."""
 FALLBACK: Final = "download"
+PART_SUFFIX: Final = ".part"
+"""Of unfinished files; no finished one may have it, or it would stand in the place of another's part file."""
 
 _LONGEST_RAW: Final = 8192
 _LONGEST_SUFFIX: Final = 24
@@ -69,7 +71,10 @@ def safe_name(raw: str) -> str | None:
     # Windows takes "nul.tar.gz" for the device too.
     if _DEVICE.fullmatch(text.partition(".")[0]):
         stem = f"_{stem}"
-    return _fitted(stem, suffix)
+    name = _fitted(stem, suffix)
+    if name.lower().endswith(PART_SUFFIX):
+        name = f"{name if len(name.encode()) < LONGEST_NAME else name[:-1]}_"
+    return name
 
 
 def numbered(name: str, n: int) -> str:

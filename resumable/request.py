@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from resumable.digests import parse_sha256
 from resumable.errors import DestinationError
+from resumable.filename import PART_SUFFIX
 from resumable.identity import identities, link_of, share_link
 from resumable.linkstore import Links
 from resumable.model import DownloadRequest, Durability, Options
@@ -120,6 +121,10 @@ def _place(dest: Path | str | None, directory: Path | str | None) -> tuple[Path,
     name = os.path.basename(path)
     if not name:
         raise DestinationError(f"{text} is a folder, not a file name")
+    if name.lower().endswith(PART_SUFFIX):
+        # Published, it would replace the part file of another download, or be taken for one and written over.
+        meant = name[: -len(PART_SUFFIX)] or "another name"
+        raise DestinationError(f"{name} is what the unfinished part of a download is called; give {meant}")
     return Path(os.path.dirname(path)), name
 
 

@@ -64,6 +64,9 @@ SAFE: list[tuple[str, str, str | None]] = [
     ("too long: no blank is left before the suffix", "a" * 195 + "  " + "b" * 50 + ".bin", "a" * 195 + ".bin"),
     ("too long: what is too long for a suffix is none", "a." + "b" * 300, "a." + "b" * 198),
     ("very long", "x/" + "a" * 100_000, "a" * 200),
+    ("a part file's", "x.part", "x.part_"),
+    ("a part file's, in capitals", "x.PART", "x.PART_"),
+    ("a part file's once it is cut", "a" * 195 + ".part" + "b" * 50, "a" * 195 + ".par_"),
 ]
 
 

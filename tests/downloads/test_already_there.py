@@ -17,7 +17,7 @@ from resumable.rows import FileRow, put_file
 from resumable.validators import ETag, Representation
 from resumable.verify import VerifyReport, verify_file
 from tests.managing import MIB, Rig, content, received, whole
-from tests.origin import Behaviour, Origin, Validator
+from tests.origin import Behaviour, Origin, Ranges, Validator
 
 CHUNK = 1000
 DATA = bytes(range(256)) * 16  # 4,096 bytes: five chunks, the last one short
@@ -81,13 +81,18 @@ async def test_an_origin_that_cannot_say_does_not_undo_the_file(
     assert (await fetched(rig, origin)).bytes_received == 0
 
 
-async def test_without_validators_the_receipt_has_to_do(rig: Rig, origin: Origin) -> None:
-    """Nothing could be asked that would tell anything."""
-    origin.put("/f", content(1), Behaviour(validator=Validator.NONE))
+@pytest.mark.parametrize("ranges", [Ranges.HONOURED, Ranges.IGNORED])
+@pytest.mark.parametrize("mib", [0, 1, 2])
+async def test_without_validators_the_size_is_asked_for(mib: int, ranges: Ranges, rig: Rig, origin: Origin) -> None:
+    """The same size is all that can be known; another one is another file, and the old one is not called unchanged."""
+    silent = Behaviour(validator=Validator.NONE, ranges=ranges)
+    origin.put("/f", content(1), silent)
     await fetched(rig, origin)
+    origin.put("/f", content(mib), silent)
     origin.clear()
-    assert (await fetched(rig, origin)).bytes_received == 0
-    assert origin.requests == []
+    assert ((await fetched(rig, origin)).bytes_received > 0) == (mib == 2)
+    assert rig.file().stat().st_size == mib * MIB
+    assert len(origin.requests) == 1 or mib != 1
 
 
 async def test_a_file_that_was_edited_is_not_taken_for_ours(rig: Rig, origin: Origin) -> None:
@@ -172,6 +177,17 @@ async def test_a_restart_counts_its_attempts_anew(rig: Rig, origin: Origin) -> N
         view = await manager.find(handle.download_id)
     assert (again.value.attempts, result.attempts, history) == (4, 1, [1])
     assert (view.attempt, view.attempts, view.breaks) == (1, 1, ())
+
+
+@pytest.mark.parametrize("name", ["f.bin.part", "F.BIN.PART"])
+async def test_no_file_is_called_like_a_part_file(name: str, rig: Rig, origin: Origin) -> None:
+    """It would replace what another download has, or be written over by one as its own."""
+    origin.put("/f", content(1))
+    rig.part().write_bytes(b"kept")
+    async with rig.manager() as manager:
+        with pytest.raises(DestinationError, match="unfinished part of a download"):
+            manager.start(origin.url("/f"), rig.file(name))
+    assert rig.part().read_bytes() == b"kept"
 
 
 async def test_what_is_no_file_is_not_replaced(rig: Rig, origin: Origin) -> None:
