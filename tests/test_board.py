@@ -299,7 +299,9 @@ def test_numbers_that_json_does_not_have_are_null(number: float) -> None:
     """A browser's JSON.parse fails on the whole message otherwise."""
     wire = download_wire(replace(VIEW, speed=number, eta=number))
     assert (wire["speed"], wire["eta"]) == (None, None)
-    json.dumps(wire, allow_nan=False)
+    row = Operation(operation_id="o1", kind="import", key="k", state=State.PARKED, next_at=number, updated_at=1.0)
+    held = gate_wire("h", {"phase": "open", "until": number}, 1.0)
+    json.dumps([wire, operation_wire(row), held], allow_nan=False)
 
 
 def test_every_state_has_a_word_for_legacy_clients() -> None:

@@ -179,8 +179,8 @@ def operation_wire(operation: Operation) -> dict[str, Any]:
         "project_id": operation.project,
         "download_id": operation.operation_id if operation.kind == "download" else None,
         "category": None if operation.category is None else operation.category.value,
-        "delay": delay,
-        "next_retry_at": operation.next_at,
+        "delay": finite(delay),
+        "next_retry_at": finite(operation.next_at),
         "bytes_kept": operation.progress_done,
         "strategy": STRATEGY.get(operation.state, "none"),
         "actions": [action.value for action in operation.user_actions],
@@ -235,7 +235,7 @@ def gate_wire(host: str, record: Mapping[str, Any], now: float) -> dict[str, Any
         "host": host,
         "state": "HALF_OPEN" if phase == "reopening" else phase.upper(),
         "phase": phase,
-        "timeout_remaining": remaining,
+        "timeout_remaining": finite(remaining),
         "failures": int(record.get("failures", 0)),
     }
 
