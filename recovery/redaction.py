@@ -33,6 +33,14 @@ _TELLING_NAME = (
     r"|auth|authorization|cookies?|signature|headers|bearer)(?:$|_|-|\.)"
 )
 _HUMP = r"(?<=[a-z0-9])(?=[A-Z])"
+# Encoded for a URL within a URL, or within a form.
+_ENCODED_USER = r"(?i)(%3A%2F%2F)[^\s/&%'\"<>]*(?:%3A[^\s/&%'\"<>]*)?%40"
+_ENCODED = r"(?i)((?:token|secret|passw(?:or)?d|signature|[_-]key)%3D)(?!\*\*\*)[^\s&%'\"<>),\]}]+"
+# What tells by itself what it is: keys of Hugging Face, GitHub, GitLab, OpenAI, Slack, AWS, and JSON Web Tokens.
+_KNOWN = (
+    r"\b(hf_|gh[pousr]_|sk-(?:proj-|ant-)?)[A-Za-z0-9]{30,}|\b(github_pat_|glpat-|xox[abeprs]-)[\w-]{16,}"
+    r"|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\b(eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
+)
 _BEARER = r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"
 
 
@@ -49,11 +57,17 @@ def describe(exc: BaseException) -> str:
 
 
 def redacted(text: str) -> str:
-    """Return the text with ``***`` in place of what has the form of a secret, or as it is."""
+    """Return the text with ``***`` in place of what has the form of a secret, or as it is.
+
+    Keys of well-known services are told by their first letters, wherever they stand.
+    """
     text = re.sub(_USER, r"\1", text)
     text = re.sub(_HEADER, r"\1\2***", text)
     text = re.sub(_NAMED, r"\1\2***", text)
     text = re.sub(_BEARER, r"\1 ***", text)
+    text = re.sub(_ENCODED_USER, r"\1", text)
+    text = re.sub(_ENCODED, r"\1***", text)
+    text = re.sub(_KNOWN, lambda found: f"{found[found.lastindex or 0]}***", text)
     return re.sub(_QUERY, r"\1***", text)
 
 

@@ -15,6 +15,10 @@ TEXTS = [
     ("our own sentences", "the file's SHA-256 digest differs; the token was refused"),
     ("names that only begin like it", "tokenizer=gpt2, max_tokens=5, secretary: Jane, passwords: 3, monkey=1"),
     ("an @ in a path", "https://h/react@18.2.0/x"),
+    (
+        "file names that begin like keys",
+        "hf_transfer_benchmarks_of_november.csv sk-learn-extensions-for-everybody",
+    ),
 ]
 
 SECRETS = [
@@ -23,6 +27,11 @@ SECRETS = [
     ("query values", f"https://h/a?X-Amz-Signature={CANARY}&b={CANARY}", "https://h/a?X-Amz-Signature=***&b=***"),
     ("aiohttp's", f"400, url='https://h/a?b={CANARY}'", "400, url='https://h/a?b=***'"),
     ("a relative URL", f"exceeded with url: /a?token={CANARY}&b={CANARY} (Caused by X)", None),
+    ("a URL in a form", f"body redirect=https%3A%2F%2Fme%3A{CANARY}%40h%2Fa", "body redirect=https%3A%2F%2Fh%2Fa"),
+    ("an encoded pair", f"a%26access_token%3D{CANARY}%26b", "a%26access_token%3D***%26b"),
+    ("a Hugging Face key", f"no access with hf_{CANARY}{'x' * 24}.", "no access with hf_***."),
+    ("a GitHub key", f"github_pat_{CANARY}{'x' * 24} has expired", "github_pat_*** has expired"),
+    ("a web token", f"eyJhbGciOiJI.{CANARY}.{CANARY} has expired", "eyJ*** has expired"),
     ("a header line", f"Authorization: Bearer {CANARY}", "Authorization: ***"),
     (
         "a mapping",
