@@ -114,6 +114,10 @@ class AttemptTask(Generic[T]):
         """Whether it has ended."""
         return self._task.done()
 
+    def when_done(self, call: Callable[[object], object]) -> None:
+        """Have ``call`` called when it has ended."""
+        self._task.add_done_callback(call)
+
     async def _run(self, call: Callable[[Attempt], Awaitable[T]], limit: Limit | None) -> Outcome[T]:
         self.began = True
         return await _guarded(call, self.attempt, limit)

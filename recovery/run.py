@@ -55,8 +55,7 @@ _LAST_WORDS_S = 0.6
 _SOON_S = 2.5
 """Looks at a gate that come sooner than this after the last one are not written down."""
 _STOP_S = 0.9
-"""For all of that and the last write; what takes longer is not waited for, but done: nobody may wait for a lease that
-is nobody's."""
+"""For all of that and the last write; what takes longer is done, but not waited for."""
 
 _STOPS: Mapping[Wish, tuple[State, type[OperationPaused | OperationCancelled]]] = {
     Wish.PAUSE: (State.PAUSED, OperationPaused),
@@ -90,7 +89,7 @@ class Run(Generic[T]):
         self._account = Account(means, book, control)
         self._fresh = False
         self._urged = False
-        self._trial: AttemptTask[T] | None = None
+        self.trial: AttemptTask[T] | None = None
         self._waker = Waker()
         self._claimed = False
         self._lost = False
@@ -202,7 +201,7 @@ class Run(Generic[T]):
     async def _make_attempt(self) -> AttemptTask[T]:
         self.control.take_retry()  # there is no wait to end
         now = self._means.clock.time()
-        self._trial = self._account.unrecorded = trial = AttemptTask(
+        self.trial = self._account.unrecorded = trial = AttemptTask(
             self._call,
             self._account.new_attempt(fresh=self._fresh),
             limit=Limit.of(self._policy, self._account.history, now),
@@ -291,12 +290,12 @@ class Run(Generic[T]):
 
     async def _put_down(self) -> None:
         """Stop the attempt and record where we are: the caller is being cancelled, and has a second."""
-        if self._trial is not None:
-            await self._trial.stop(within_s=_LAST_WORDS_S)
+        if self.trial is not None:
+            await self.trial.stop(within_s=_LAST_WORDS_S)
         await self._admission.give_back()
         if self._account.closed or self._lost or not self.book.touched:
             return
-        if self._trial is not None and self._trial.at_work:
+        if self.trial is not None and self.trial.at_work:
             return  # it is running, and says so until its lease runs out or its process ends
         if self._account.last is None:
             self._account.last = self._interrupted()

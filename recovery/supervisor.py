@@ -124,6 +124,8 @@ class Supervisor:
             longest_wait_s=longest_wait_s,
         )
         self._runs: dict[tuple[str, str], tuple[Run[Any], asyncio.Task[Any] | None, asyncio.Future[None]]] = {}
+        self._left_behind: dict[tuple[str, str], Operation] = {}
+        """Whose attempt ignored its cancellation and is still at work: a second one must not begin beside it."""
 
     def __repr__(self) -> str:
         """Show who it is and how much it does."""
@@ -175,7 +177,8 @@ class Supervisor:
             Exception: the attempt's last one, when the policy gives up; ``control.verdict`` says why.
             OperationPaused, OperationCancelled: asked for through ``control``.
             OperationDeferred: the next attempt is further away than ``longest_wait_s``.
-            LeaseHeld: another owner, or another run of this supervisor, has the operation.
+            LeaseHeld: another owner, or another run of this supervisor, has the operation; or an attempt of a former
+                run, which ignored its cancellation, is still at work.
             CrashLooping: its owners died three times running it; ``control.retry_now()`` before the run tries again.
             DeadlineExceeded: the policy's deadline passed during an attempt.
             Fenced: the lease was lost while it ran.
@@ -186,6 +189,9 @@ class Supervisor:
         if other is not None:
             # The journal would let us in: for it we are one owner.
             raise LeaseHeld(other[0].book.operation)
+        deaf = self._left_behind.get(identity)
+        if deaf is not None:
+            raise LeaseHeld(deaf)
         policy = SWITCHES.policy(spec.policy)
         spec = spec if policy is spec.policy else replace(spec, policy=policy)
         now = self._clock.time()
@@ -209,6 +215,10 @@ class Supervisor:
         finally:
             del self._runs[identity]
             ended.set_result(None)
+            trial = run.trial
+            if trial is not None and not trial.done:
+                self._left_behind[identity] = book.operation
+                trial.when_done(lambda _: self._left_behind.pop(identity, None))
 
     async def close(self) -> None:
         """Pause what still runs and wait for it: each ``run`` raises OperationPaused. Who called it may go on."""

@@ -16,6 +16,7 @@ from recovery.lifecycle import Fenced
 from recovery.records import Operation
 from recovery.states import State
 from recovery.supervisor import (
+    LeaseHeld,
     OperationCancelled,
     OperationPaused,
     Supervisor,
@@ -176,8 +177,11 @@ async def test_an_attempt_that_will_not_stop_is_left_behind(
     with pytest.raises(OperationPaused):
         await task
     assert "attempt-ignores-cancellation" in caplog.text
+    with pytest.raises(LeaseHeld):
+        await supervisor.run(spec(), Script(1))  # a second one must not begin beside it
     go.set()
     await turns()
+    assert await supervisor.run(spec(), Script(1)) == 1
 
 
 async def test_a_program_that_ends_while_a_thread_works_leaves_the_row_running(
