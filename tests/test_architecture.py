@@ -297,3 +297,20 @@ def test_who_catches_everything_says_why(package: str) -> None:
             if not re.search(r"# (?!noqa)\w|# noqa: \w+ - \w", beside):
                 silent.append(f"{path.relative_to(ROOT)}:{handler.lineno}")
     assert silent == []
+
+
+LISTED = ["recovery", "resumable", "ui/resumable_ui", "benchmarks"]
+
+
+def test_architecture_names_every_module_and_no_other() -> None:
+    """Each once, under its package."""
+    section = (ROOT / "ARCHITECTURE.md").read_text("utf-8").partition("\n## Every module\n")[2]
+    parts = dict(part.split("\n", 1) for part in section.split("\n### ")[1:])
+    named = {package: sorted(re.findall(r"`([a-z_0-9/]+)`", text)) for package, text in parts.items()}
+    assert named == {package: modules_of(ROOT / package) for package in LISTED}
+
+
+def modules_of(package: Path) -> list[str]:
+    """Return the modules of a package as paths from it, without those that are the package itself."""
+    paths = [path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*.py")]
+    return sorted(path for path in paths if not path.endswith("__"))

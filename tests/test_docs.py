@@ -105,23 +105,6 @@ def test_the_library_part_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest
     assert [view.state for view in reader["news"].changed] == [State.COMPLETE] * 2
 
 
-PACKAGES = ["recovery", "resumable", "ui/resumable_ui", "benchmarks"]
-
-
-def test_architecture_names_every_module_and_no_other() -> None:
-    """Each once, under its package."""
-    section = (ROOT / "ARCHITECTURE.md").read_text("utf-8").partition("\n## Every module\n")[2]
-    parts = dict(part.split("\n", 1) for part in section.split("\n### ")[1:])
-    named = {package: sorted(re.findall(r"`([a-z_0-9/]+)`", text)) for package, text in parts.items()}
-    assert named == {package: modules_of(ROOT / package) for package in PACKAGES}
-
-
-def modules_of(package: Path) -> list[str]:
-    """Return the modules of a package as paths from it, without those that are the package itself."""
-    paths = [path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*.py")]
-    return sorted(path for path in paths if not path.endswith("__"))
-
-
 @pytest.mark.parametrize("page", ["recovery.md", "testing.md"])
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     """A file that was renamed breaks them."""
