@@ -67,10 +67,10 @@ def test_a_resumed_download_has_two_tones_its_try_and_where_it_began() -> None:
 WIDTHS = [
     (
         110,
-        "control-lora-canny-rank256.sa… ████████░░░░░░░░░░░░░░░░░░░░░░░░  27% try 2/5 in 12 s: The server stopped ans…",
+        "control-lora-canny-rank256.sa… ████████░░░░░░░░░░░░░░░░░░░░░░░░  27% try 2/5 in 12 s: The server stopped a…",
     ),
-    (80, "control-lora-can… ███░░░░░░░░░░░  27% try 2/5 in 12 s: The server stopped answ…"),
-    (40, "control-lor… █░░░░  27% try 2/5 12 s"),
+    (80, "control-lora-can… ███░░░░░░░░░  27% try 2/5 in 12 s: The server stopped answ…"),
+    (40, "control-l… █░░░░  27% try 2/5 12 s"),
 ]
 
 
@@ -83,7 +83,7 @@ def test_a_wait_tells_the_try_the_countdown_and_the_reason(width: int, expected:
 def test_at_eighty_columns_the_time_left_is_not_cut_off() -> None:
     """It is what most people look for, on the terminal that most have."""
     (line,) = text_of(frame([view_of(attempt=1, bytes_resumed=0)], finished=0, now=100.0, width=80, height=24))
-    assert line == "sd_xl_base_1.0.s… ███████░░░░░░░  56% 3.9 GB/6.9 GB  21.4 MB/s  2 min 20 s left"
+    assert line == "sd_xl_base_1.0.s… ██████░░░░░░  56% 3.9 GB/6.9 GB  21.4 MB/s  2 min 20 s left"
 
 
 def test_no_word_of_a_row_that_moves_is_cut() -> None:
@@ -91,7 +91,7 @@ def test_no_word_of_a_row_that_moves_is_cut() -> None:
     for width in range(40, 161):
         (line,) = text_of(frame([view_of(max_attempts=50)], finished=0, now=100.0, width=width, height=24))
         assert "…" not in line.partition("%")[2]
-        assert len(line) < width
+        assert len(line) <= width - 3  # `^C` fits behind it
         assert "21.4 MB/s" in line
         if width in {40, 80}:
             assert line.endswith("  2 min 20 s left  try 3" if width == 80 else " try 3")
@@ -101,7 +101,7 @@ def test_a_short_name_leaves_its_room_to_the_words() -> None:
     """The column of the names is as wide as the longest of them."""
     view = view_of(filename="model.bin", bytes_resumed=0, max_attempts=50, eta=20.0)
     (line,) = text_of(frame([view], finished=0, now=100.0, width=80, height=24))
-    assert line == "model.bin █████░░░░░  56% 3.9 GB/6.9 GB  21.4 MB/s  20 s left  try 3/50"
+    assert line == "model.bin ████░░░░  56% 3.9 GB/6.9 GB  21.4 MB/s  20 s left  try 3/50"
 
 
 @pytest.mark.parametrize("width", [40, 80])
@@ -198,7 +198,7 @@ def test_more_than_fit_are_counted() -> None:
 def test_ascii_for_terminals_that_are_not_utf8() -> None:
     """Every character is one byte."""
     lines = text_of(frame([view_of(), WAITING], finished=1, now=100.0, width=90, height=24, charset=ASCII))
-    assert " ###==----- " in lines[0]
+    assert " ##==---- " in lines[0]
     assert all(line.isascii() for line in lines)
 
 

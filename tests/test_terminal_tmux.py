@@ -136,6 +136,20 @@ def test_ctrl_c_keeps_it_and_says_how_to_continue_then_the_bar_has_two_tones(
     screen.until(lambda shown: any("done:" in line for line in shown))
 
 
+@pytest.mark.parametrize("screen", [40], indirect=True)
+def test_the_echo_of_ctrl_c_leaves_no_bar_behind(screen: Screen, origin: Origin, tmp_path: Path) -> None:
+    """A total as wide as the terminal: the `^C` behind it must not begin a row that nobody counts."""
+    origin.put("/model.bin", CONTENT, Behaviour(status=503, retry_after=30))
+    origin.put("/another.bin", CONTENT)
+    settings = f"PYTHONPATH={shlex.quote(environment()['PYTHONPATH'])}"
+    words = [sys.executable, "-m", "resumable", "get", origin.url("/model.bin"), origin.url("/another.bin")]
+    screen.type(f"cd {tmp_path}; clear; env {settings} {shlex.join([*words, '--state', 'state.db'])}")
+    screen.until(lambda shown: shown[-1:] and shown[-1].startswith("1 of 2 done") and "try 2" in shown[-2])
+    screen.press("C-c")
+    lines = screen.until(lambda shown: any("Continue with" in line for line in shown))
+    assert [line for line in lines if "try 2/50" in line or "of 2 done" in line] == []
+
+
 def test_a_wait_counts_down(screen: Screen, origin: Origin, tmp_path: Path) -> None:
     """The row says which try comes, in how many seconds, and why; the seconds fall without any event."""
     origin.put("/model.bin", CONTENT, script=[Behaviour(status=503, retry_after=9)])

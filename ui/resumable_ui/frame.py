@@ -55,6 +55,8 @@ Frame = list[list[Piece]]
 
 _NOW_S: Final = 0.1
 """A wait of less is over: `in 0.0 s` says nothing."""
+_ECHO: Final = 3
+"""Columns left free: the ``^C`` that a terminal echoes behind a row must not begin another one that stays."""
 _NARROW: Final = 60
 _WIDE: Final = 100
 
@@ -69,7 +71,7 @@ def frame(
     height: int,
     charset: Charset = BLOCKS,
 ) -> Frame:
-    """Return at most ``height - 1`` rows of fewer than ``width`` columns: the downloads under way, and their total.
+    """Return at most ``height - 1`` rows of at most ``width - 3`` columns: the downloads under way, and their total.
 
     ``finished`` ones are not drawn; they are counted, ``failed`` ones among them apart. ``now`` is epoch seconds.
     """
@@ -86,7 +88,7 @@ def frame(
         rows.append([(f"{charset.ellipsis} and {hidden} more", Tone.QUIET)])
     if several:
         rows.append([(_total(views, finished, failed, charset), Tone.STRONG)])
-    return [_fitted(row, width - 1, charset) for row in rows[: max(1, height - 1)]]
+    return [_fitted(row, width - _ECHO, charset) for row in rows[: max(1, height - 1)]]
 
 
 def _layout(views: Sequence[DownloadView], width: int) -> tuple[int, int]:
@@ -99,9 +101,9 @@ def _layout(views: Sequence[DownloadView], width: int) -> tuple[int, int]:
     if width >= _WIDE:
         named, drawn = 30, 32
     elif width >= _NARROW:
-        named, drawn = (14, 10) if retried else (17, 14)
+        named, drawn = (14, 8) if retried else (17, 12)
     else:
-        named, drawn = 12, 5 if retried or any(view.state is State.WAITING for view in views) else 8
+        named, drawn = 10, 5 if retried or any(view.state is State.WAITING for view in views) else 8
     return min(named, max((columns(name_of(view)) for view in views), default=named)), drawn
 
 
@@ -109,7 +111,7 @@ def _row(view: DownloadView, now: float, width: int, layout: tuple[int, int], ch
     named, drawn = layout
     done = percent(view)
     name = cut(name_of(view), named, charset)
-    room = width - 1 - named - 1 - drawn - 5
+    room = width - _ECHO - named - 1 - drawn - 5
     return [
         (name + " " * (named - columns(name) + 1), Tone.PLAIN),
         *_bar(view, drawn, charset),
