@@ -18,7 +18,7 @@ from recovery.verdict import Category, Condition, UserAction
 __all__ = [
     "damaged_operations",
     "drop_commands",
-    "lease_of",
+    "leases_of",
     "load_json",
     "operations",
     "put_attempt",
@@ -44,6 +44,8 @@ _PUT_OPERATION = f"INSERT OR REPLACE INTO operations ({_OPERATION}) VALUES (?{',
 _PUT_ATTEMPT = f"INSERT OR REPLACE INTO attempts ({_ATTEMPT}) VALUES (?{', ?' * 10})"  # noqa: S608
 _PUT_COMMAND = f"INSERT OR REPLACE INTO commands ({_COMMAND}) VALUES (?{', ?' * 6})"  # noqa: S608
 _READ_OPERATION = f"SELECT {_OPERATION} FROM operations WHERE operation_id = ?"  # noqa: S608
+_AT_ONCE = 16
+_READ_LEASES = f"SELECT {_OPERATION} FROM operations WHERE operation_id IN (?{', ?' * (_AT_ONCE - 1)})"  # noqa: S608
 _READ_OPERATIONS = f"SELECT {_OPERATION} FROM operations"  # noqa: S608
 _READ_ATTEMPTS = f"SELECT {_ATTEMPT} FROM attempts WHERE operation_id = ? ORDER BY number"  # noqa: S608
 _READ_COMMANDS = f"SELECT {_COMMAND} FROM commands"  # noqa: S608
@@ -78,12 +80,18 @@ def read_operation(
     return _operation(row) if row is not None and intact(row) and row[0] == operation_id else None
 
 
-def lease_of(conn: sqlite3.Connection, operation_id: str) -> tuple[str | None, int | None]:
-    """Return who has, or had, the lease, and its generation; None and None where there is no intact row. For those who
-    ask of many: it makes no record of the row.
+def leases_of(conn: sqlite3.Connection, operation_ids: Sequence[str]) -> dict[str, tuple[str | None, int]]:
+    """Return who has, or had, the lease of each operation that has an intact row, and its generation. For those who ask
+    of many: a few statements, and no records.
     """
-    row = conn.execute(_READ_OPERATION, (operation_id,)).fetchone()
-    return (row[17], row[19]) if row is not None and intact(row) and row[0] == operation_id else (None, None)
+    found: dict[str, tuple[str | None, int]] = {}
+    for first in range(0, len(operation_ids), _AT_ONCE):
+        some = list(operation_ids[first : first + _AT_ONCE])
+        # Always as many: each number of them would be another statement to compile.
+        for row in conn.execute(_READ_LEASES, (*some, *some[-1:] * (_AT_ONCE - len(some)))):
+            if intact(row):
+                found[row[0]] = (row[17], row[19])
+    return found
 
 
 def operations(conn: sqlite3.Connection, where: str, parameters: Sequence[Cell] = ()) -> Iterator[Operation]:

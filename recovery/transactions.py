@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from recovery.lifecycle import Fenced, advanced, asked_again, begun, claimed, recorded, renewed
 from recovery.records import Change, JsonValue, Operation, OperationSpec
-from recovery.revs import newest_rev
+from recovery.revs import next_rev
 from recovery.rowcrc import Cell
 from recovery.rows import drop_commands, operations, put_attempt, put_operation, read_operation
 from recovery.siderows import forget_steps, put_step
@@ -227,7 +227,7 @@ def put_changed(conn: sqlite3.Connection, row: Operation) -> Operation:
 
 
 def _put_next(conn: sqlite3.Connection, row: Operation) -> tuple[Operation, tuple[Cell, ...]]:
-    row = replace(row, rev=1 + newest_rev(conn, otherwise=row.rev))
+    row = replace(row, rev=next_rev(conn, otherwise=row.rev))
     return row, put_operation(conn, row)
 
 

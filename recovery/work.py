@@ -48,6 +48,8 @@ class StoreConnection(sqlite3.Connection):
         """Whether it began without what the file knows, because that could not be read."""
         self.behind = False
         """Whether what this process holds is newer than what is in it: set while a file catches up."""
+        self.rev: int | None = None
+        """Of a group that shares a transaction, the number of its newest change, 0 before there is one; else None."""
 
     def roll_back(self) -> None:
         """Undo the open transaction, if SQLite has not done so by itself, and forget what was to follow its COMMIT."""
@@ -159,10 +161,14 @@ def run_together(conn: StoreConnection, works: Sequence[Work]) -> None:
     """
     # Each statement gives the interpreter lock away, and a busy event loop may keep it for 5 ms: savepoints around
     # every function would triple the statements of a group for the sake of the rare one that raises.
-    for work in works:
-        _run(conn, work)
-        if work.error is not None:
-            raise WorkFailed
+    conn.rev = 0
+    try:
+        for work in works:
+            _run(conn, work)
+            if work.error is not None:
+                raise WorkFailed
+    finally:
+        conn.rev = None
 
 
 def run_apart(conn: StoreConnection, works: Sequence[Work]) -> None:

@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from recovery.rowcrc import intact, sealed
-from recovery.rows import lease_of
+from recovery.rowcrc import Cell, intact, sealed
+from recovery.rows import leases_of
 from resumable.events import DownloadView
 
 __all__ = ["ViewRow", "newest_seq", "put_views", "read_view", "views", "written_ids", "written_since"]
@@ -34,20 +34,21 @@ class ViewRow(Struct, frozen=True):
     written_at: float
 
 
-def put_views(conn: sqlite3.Connection, views: Iterable[tuple[DownloadView, int]], now: float) -> None:
+def put_views(conn: sqlite3.Connection, views: Sequence[tuple[DownloadView, int]], now: float) -> None:
     """Write views, each with the generation of the lease it was seen under (0: under none of its own).
 
     One that is not its owner's to write, because another process has the download by now, is left out.
     """
     # Of the clock as well as of the newest row: a number whose row was forgotten must not be given out again.
     seq = max(newest_seq(conn) + 1, int(now * 1000))
+    leases = leases_of(conn, [view.download_id for view, _ in views])
+    rows: list[tuple[Cell, ...]] = []
     for view, generation in views:
-        owner, current = lease_of(conn, view.download_id)
+        owner, current = leases.get(view.download_id, (None, None))
         if current is None or owner not in {None, view.owner} or generation not in {0, current}:
             continue
-        cells = (view.download_id, seq, current, float(now), _encode(view.to_wire()))
-        conn.execute(_PUT, sealed(cells))
-        seq += 1
+        rows.append(sealed((view.download_id, seq + len(rows), current, float(now), _encode(view.to_wire()))))
+    conn.executemany(_PUT, rows)
 
 
 def newest_seq(conn: sqlite3.Connection) -> int:

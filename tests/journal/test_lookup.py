@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from recovery.database import Database
 from recovery.history import History
 from recovery.journal import AttemptRecord, Fenced, Journal, check_generation
 from recovery.records import Change, Operation
@@ -106,6 +108,18 @@ async def test_changes_are_followed_in_order(journal: Journal, clock: FakeClock)
             rev = rows[-1].rev
             rows = await journal.changed_since(rev, limit=1)
     assert seen == [(str(n), State.COMPLETE if n % 2 else State.QUEUED) for n in range(5)]
+
+
+async def test_changes_that_share_a_commit_are_numbered_one_after_the_other(
+    journal: Journal, database: Database, clock: FakeClock
+) -> None:
+    """The file is asked once for the group; another group looks again, for another process may have written."""
+    groups = database.statistics()["groups"]
+    rows = await asyncio.gather(*(journal.begin(spec(name), now=clock.time()) for name in "abc"))
+    assert database.statistics()["groups"] - groups < len(rows)
+    assert sorted(row.rev for row in rows) == [1, 2, 3]
+    await database.write(lambda conn: conn.execute("UPDATE operations SET rev = 10 WHERE rev = 3").close())
+    assert (await journal.begin(spec("d"), now=clock.time())).rev == 11
 
 
 async def test_a_rev_is_never_given_out_twice(journal: Journal, clock: FakeClock) -> None:
