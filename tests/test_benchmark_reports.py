@@ -15,7 +15,7 @@ from benchmarks.__main__ import EXPECTED_S, available, expected, run_all, stop
 from benchmarks.page import as_html
 from benchmarks.pair import Move, bar_moves, compared, difference, moved, row_moves, widened, widened_rows
 from benchmarks.paper import as_markdown, published
-from benchmarks.record import Run
+from benchmarks.record import Run, machine
 from benchmarks.report import Bar, Report
 from benchmarks.samples import Leniency, Samples, TooSlowError, interleave, ratio_bar
 from benchmarks.tools import run as run_command
@@ -217,8 +217,9 @@ def test_a_benchmark_that_is_stopped_takes_its_servers_down() -> None:
     code = (
         "import subprocess, sys, time\n"
         "child = subprocess.Popen(['sleep', '600'])\n"
-        "print('up', flush=True)\n"
-        "try: time.sleep(600)\n"
+        "try:\n"
+        "    print('up', flush=True)\n"
+        "    time.sleep(600)\n"
         "except KeyboardInterrupt: print('down', child.wait(5), flush=True)\n"
     )
     command = [sys.executable, "-c", code]
@@ -238,3 +239,12 @@ def test_what_has_no_time_left_is_named(capsys: pytest.CaptureFixture[str]) -> N
     assert [one.failures for one in kept] == [run.failures]
     assert not run.kept
     assert "[1/1] startup, about 20 s; 0 min to the end" in capsys.readouterr().err
+
+
+def test_a_run_names_its_commit() -> None:
+    """Two runs of different code are told apart."""
+    here = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    commit = machine()["commit"].removesuffix("-dirty")
+    assert commit == here.stdout.strip() or (here.returncode and commit == "not a git checkout")
