@@ -93,6 +93,8 @@ class Binding:
         session = self._session
         session.representation = saved.representation
         session.bound_index = bound = session.bound_by(saved.link)
+        links = {source.link for source in session.sources}
+        session.query_is_new = bool(saved.link) and links.isdisjoint({saved.link, *saved.equals})
         if bound >= 0:
             session.sources[bound].representation = saved.representation
             if session.expected_digest is None:
@@ -280,7 +282,7 @@ class Binding:
             await session.part.truncate(0)
         session.pending_restart = None
         session.restarted = reason
-        session.compared = session.tag_was_missing = False
+        session.compared = session.tag_was_missing = session.query_is_new = False
         # An origin that changes under our hands is read in one piece: several ranges could be of several versions.
         session.mode = Mode.SINGLE if session.mode is not Mode.SEQUENTIAL else Mode.SEQUENTIAL
         self._adapters.notify(EventName.RESTARTED, reason)

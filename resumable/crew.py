@@ -76,6 +76,7 @@ class Crew:
             spool=spool,
             probe=self._probe,
             mates=self,
+            sampling=asyncio.Lock(),
         )
         self._limit = AdaptiveLimit(session.request.options.connections)
         self._fetchers: dict[asyncio.Task[None], Fetcher] = {}
@@ -161,8 +162,9 @@ class Crew:
                 ledger.open.clear()
                 self._start(ledger.plan.take_all())
             return
-        if session.mode is Mode.SINGLE and self._auditing and self._answers.must_prove:
-            return  # the bytes before the gap must be known to be good before they can prove anything
+        proving = session.must_sample or (session.mode is Mode.SINGLE and self._answers.must_prove)
+        if proving and self._auditing:
+            return  # kept bytes must be known to be good before they can prove anything
         most = 1 if session.mode is Mode.SINGLE else self._limit.limit
         while len(self._fetchers) < min(most, self._limit.limit):
             extent = self._next_extent(ledger, most)

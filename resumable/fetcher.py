@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
@@ -59,6 +60,8 @@ class Work(Struct, frozen=True, kw_only=True):
     spool: Spool
     probe: RangeProbe
     mates: Mates
+    sampling: asyncio.Lock
+    """Held by the one connection that compares samples; the others wait for what it finds."""
 
 
 class Fetcher:
@@ -137,9 +140,10 @@ class Fetcher:
 
     async def _extent(self, extent: Extent) -> None:
         answers, probe, ledger = self._work.answers, self._work.probe, self._session.bound_ledger
-        if answers.must_prove:
-            if self._session.bound_index < 0 and self._session.expected_digest is None and not self._session.sampled:
+        async with self._work.sampling:
+            if self._session.must_sample:
                 await self._sample()
+        if answers.must_prove:
             around = ledger.kept_before(extent.cursor, OVERLAP), ledger.kept_after(extent.stop, OVERLAP)
             # Behind the last kept byte nothing will prove what is written; there it follows from what it goes on from.
             beyond = ledger.plan.last_done() >= ledger.grid.index(extent.stop - 1)

@@ -132,6 +132,8 @@ class Session:
     """Answers in a row that no validator confirmed, though one is known."""
     sampled: bool = False
     """Whether a source that only a person says is of the same file was compared with bytes from all over the file."""
+    query_is_new: bool = False
+    """Whether what is kept came from a link with another query, and nobody but a validator says that it is the same."""
     compared: bool = False
     """Whether kept bytes were proved by comparing them with fetched ones."""
     tag_was_missing: bool = False
@@ -227,6 +229,11 @@ class Session:
         """What identifies the links as they were given and as they are now; for the receipt."""
         now = (link_of(source.url) for source in self.sources)
         return tuple(dict.fromkeys((*identities(self.request), *now)))
+
+    @property
+    def must_sample(self) -> bool:
+        """Whether bytes from all over what is kept have to be compared with the source's before it is gone on with."""
+        return not self.sampled and self.expected_digest is None and (self.bound_index < 0 or self.query_is_new)
 
     @property
     def expected_digest(self) -> tuple[str, str] | None:

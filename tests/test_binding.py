@@ -335,7 +335,21 @@ async def test_a_link_with_another_query_is_the_same_link() -> None:
     rig.new_session()
     published = await rig.attempt()
     assert (rig.published, published.verified_by) == (CONTENT, "etag")
-    assert rig.session.received == len(CONTENT) - 10 * CHUNK
+    assert rig.session.received == len(CONTENT) - 10 * CHUNK + SAMPLES * min(CHUNK, OVERLAP)
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+async def test_another_file_behind_another_query_is_found_out_though_its_tag_is_the_same(connections: int) -> None:
+    """``?file=1`` and ``?file=2`` have one size and, made of a time and the size, one tag; and the bytes where it goes
+    on are the same.
+    """
+    rig = await half_done(ScriptedTransport(CONTENT), url=f"{URL}?file=1", connections=connections)
+    alike = slice(8 * CHUNK, 12 * CHUNK)
+    rig.transport.content = OTHER[: alike.start] + CONTENT[alike] + OTHER[alike.stop :]
+    rig.request = replace(rig.request, url=f"{URL}?file=2")
+    rig.new_session()
+    await rig.run(RepresentationChanged)
+    assert rig.published == rig.transport.content
 
 
 async def test_a_state_file_that_does_not_say_which_link_it_was() -> None:
