@@ -29,9 +29,10 @@ settings.load_profile("unhurried")
 
 
 def pytest_configure() -> None:
-    """Listen to Ctrl-C also where it is ignored: a shell has what it runs in the background ignore it, children too."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Hear signals that were ignored: Ctrl-C in the background of a shell, SIGHUP under nohup, as children do."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(autouse=True)

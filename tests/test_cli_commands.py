@@ -219,7 +219,7 @@ def test_a_terminal_gets_bars_that_are_overwritten(tmp_path: Path, monkeypatch: 
     for name, value in {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
     ran = Ran(["get", A], FakeManager(endings={A: result_of()}), tmp_path, terminal=True)
-    assert f"f {'█' * 7}{'░' * 7}  50% 5 B/10 B  0 B/s  time left unknown\r\x1b[K" in ran.err
+    assert f"f {'█' * 6}{'░' * 6}  50% 5 B/10 B  0 B/s  time left unknown\r\x1b[K" in ran.err
     assert ran.err.endswith("checked by etag\n")
 
 
