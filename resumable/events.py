@@ -78,6 +78,8 @@ class DownloadView(Struct, frozen=True, kw_only=True):
     breaks: tuple[int, ...] = ()
     """Durable byte counts at which connections or attempts ended, the newest 20."""
     attempt: int = 0
+    retries: int = 0
+    """How often it was tried again after a failure; going on after a pause is another attempt, and no retry."""
     max_attempts: int = 0
     no_progress: int = 0
     max_no_progress: int = 0

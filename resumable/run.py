@@ -269,9 +269,7 @@ class Run:
         if standing.generation != attempt.generation:
             standing.generation = attempt.generation
             await self._remember(self, attempt.generation)
-        standing.view = replace(
-            standing.view, attempts=attempt.number, attempt=max(standing.view.attempt, attempt.number)
-        )
+        standing.attempt_begins(attempt.number)
         if self._engine is None:
             adapters = self._shared.adapters(
                 self.request,

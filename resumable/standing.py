@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from recovery.clock import Clock
 from recovery.events import OperationEvent
-from recovery.states import State
+from recovery.states import TERMINAL, State
+from recovery.verdict import Category
 from resumable.events import TERMINAL_EVENTS, DownloadEvent, DownloadView, EventName
 from resumable.mailbox import Mailbox
 from resumable.session import Session
@@ -32,6 +33,9 @@ EVENT_OF: Final = {
 }
 """What is told when the supervisor says that a download has entered a state."""
 _MOST_WARNINGS: Final = 20
+_FAILED: Final = frozenset({State.WAITING, State.PARKED, State.FAILED})
+"""What an attempt that failed leads to; going on after it is a retry."""
+_ENDED: Final = _FAILED | TERMINAL | {State.PAUSED}
 
 
 class Standing:
@@ -55,6 +59,8 @@ class Standing:
         self._mailboxes: list[Mailbox] = []
         self._last: DownloadEvent | None = None
         self._closed = False
+        self._failed = False
+        """Whether a failure is what the next attempt comes after."""
         self._speed = SpeedMeter()
         self._started = clock.monotonic()
 
@@ -107,6 +113,7 @@ class Standing:
         ``anew``: what they did is given up, and nothing of it is told any more.
         """
         view = self.view
+        self._failed = seen is not None and seen.error is not None and seen.state in _FAILED
         self.known_complete = complete and seen is not None and seen.state is State.COMPLETE
         if seen is not None and anew:
             view = replace(view, rev=max(view.rev, seen.rev), created_at=seen.created_at or view.created_at)
@@ -120,6 +127,7 @@ class Standing:
                 warnings=seen.warnings,
                 attempt=seen.attempt,
                 attempts=seen.attempts,
+                retries=seen.retries,
                 rev=max(view.rev, seen.rev),
                 created_at=seen.created_at or view.created_at,
             )
@@ -171,8 +179,10 @@ class Standing:
         """Take the supervisor's news."""
         previous = self.view.state
         self.known_complete = False
+        if event.state in _ENDED and (event.verdict is None or event.verdict.category is not Category.GATE):
+            self._failed = event.error is not None and event.state in _FAILED
         self.view = after_operation_event(self.view, event, max_no_progress=max_no_progress)
-        if event.error is not None and event.state in {State.WAITING, State.PARKED, State.FAILED}:
+        if event.error is not None and event.state in _FAILED:
             session.breaks.append(session.durable)
         self.refresh(session)
         name = EVENT_OF.get(event.state)
@@ -180,6 +190,12 @@ class Standing:
             self.tell(name, self.view.error.message if self.view.error is not None else "")
         else:
             self._told(self, None)
+
+    def attempt_begins(self, number: int) -> None:
+        """Count an attempt, the ``number``-th that is made; a retry if it comes after a failed one."""
+        retries = self.view.retries + (self._failed and number > 1)
+        self._failed = False
+        self.view = replace(self.view, attempts=number, attempt=max(self.view.attempt, number), retries=retries)
 
     def engine_event(self, name: EventName, message: str, session: Session) -> None:
         """Take the engine's news."""

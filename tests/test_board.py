@@ -65,6 +65,7 @@ DIFFERENCES: list[tuple[dict[str, Any], Change]] = [
     ({"filename": "b.bin"}, Change.STATE),
     ({"restarted": "changed"}, Change.STATE),
     ({"attempts": 2}, Change.STATE),
+    ({"retries": 1}, Change.STATE),
     ({"max_attempts": 9}, Change.STATE),
     ({"max_no_progress": 9}, Change.STATE),
     ({"retry_delay": 3.0}, Change.STATE),

@@ -130,6 +130,10 @@ STATUS = [
     (WAITING, "Retrying · 1 retry"),
     (record("a", "waiting", attempt=3, attempts=2), "Retrying · 2 retries"),  # a wait for the host is no attempt
     (record("a", "waiting", attempt=3, attempts=0), "Waiting"),
+    (record("a", attempt=2, attempts=2, retries=0), "Downloading"),  # it went on after a pause
+    (record("a", attempt=4, attempts=4, retries=2), "Downloading · 2 retries"),
+    (WAITING | {"attempt": 3, "attempts": 3, "retries": 1}, "Retrying · 2 retries"),
+    (WAITING | {"attempts": 0, "retries": 0}, "Waiting"),  # for its host, before it was ever asked
     (record("a", "waiting", stale=True), "Not responding · 1 retry"),
     (record("a", attempt=2, error=STOPPED, bytes_done=5, breaks=[5]), "Retrying · 1 retry"),  # nothing gained yet
     (record("a", attempt=2, error=STOPPED, bytes_done=6, breaks=[5]), "Downloading · 1 retry"),
@@ -291,6 +295,7 @@ async def test_the_bar(page: Page) -> None:
 DOTS = [
     (record("a"), ""),
     (record("a", attempt=3, no_progress=0), "ended ended now left left left"),
+    (record("a", attempt=2, attempts=2, retries=0), ""),
     (WAITING | {"no_progress": 1}, "ended next left left"),
     (WAITING | {"no_progress": 3}, "ended next"),
     (record("a", attempt=5, max_attempts=5), "ended ended ended ended now"),

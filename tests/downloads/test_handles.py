@@ -87,6 +87,34 @@ async def test_pausing_keeps_every_byte_and_resuming_fetches_the_rest(rig: Rig, 
     assert whole(content()) == rig.file().read_bytes()
 
 
+async def test_going_on_after_a_pause_is_another_attempt_and_no_retry(rig: Rig, origin: Origin) -> None:
+    """Nothing had failed: a page that says "1 retry" then would lie. What did fail is counted, here and elsewhere."""
+    origin.put("/f", content(), SLOW, script=[Behaviour(status=500)])
+    async with rig.manager(policy=PATIENT) as manager, rig.manager(on_event=None) as other:
+        handle = manager.start(origin.url("/f"), rig.file())
+        await in_state(handle, State.WAITING)
+        assert handle.view.retries == 0
+        handle.retry_now()
+        await received(handle, MIB // 2)
+        assert (handle.view.attempt, handle.view.retries) == (2, 1)
+        await handle.pause()
+        await handle.resume()
+        await received(handle, MIB)
+        assert (handle.view.attempt, handle.view.retries) == (3, 1)
+        await handle.pause()
+        assert (await other.find(handle.download_id)).retries == 1
+    async with rig.manager() as manager:
+        origin.behave("/f", Behaviour(status=404))
+        handle = manager.start(origin.url("/f"), rig.file())
+        with pytest.raises(StatusError):
+            await handle
+        assert (handle.view.attempt, handle.view.retries) == (4, 1)
+        origin.behave("/f", Behaviour())
+        handle.retry_now()
+        await handle
+        assert (handle.view.attempt, handle.view.retries) == (5, 2)
+
+
 async def test_events_go_on_over_a_pause_and_end_with_the_download(rig: Rig, origin: Origin) -> None:
     """A page that reads them sees paused, then started again, then completed, and its loop ends."""
     origin.put("/f", content(), SLOW)

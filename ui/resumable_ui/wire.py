@@ -73,6 +73,7 @@ _STANDING: Final = (
     "bytes_total",
     "bytes_resumed",
     "attempt",
+    "retries",
     "max_attempts",
     "no_progress",
     "max_no_progress",

@@ -104,7 +104,9 @@ function endedTries(download) {
 
 /** How often it was, or is about to be, tried again. @param {Download} download */
 export function retriesOf(download) {
-  return Math.max(download.state === "waiting" ? endedTries(download) : download.attempt - 1, 0);
+  const made = download.retries ?? Math.max(download.attempt - 1, 0);
+  if (download.state !== "waiting") return made;
+  return download.retries === undefined ? endedTries(download) : Math.min(made + 1, endedTries(download));
 }
 
 /** `Downloading · 2 retries`. @param {Download} download */
@@ -235,7 +237,7 @@ export function dotsOf(download) {
   const { state, attempt } = download;
   const retries = retriesOf(download);
   if (retries === 0 && state !== "failed") return { folded: 0, dots: [] };
-  const ended = state === "waiting" ? retries : Math.max(attempt - 1, 0);
+  const ended = state === "waiting" ? endedTries(download) : Math.max(attempt - 1, 0);
   const shown = Math.min(ended, MOST_DOTS - 3);
   const now = PRESENT[state] ?? "now";
   const left = state === "complete" || state === "failed" || state === "cancelled" ? 0 : triesLeft(download, ended + 1);
