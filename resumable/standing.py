@@ -113,7 +113,8 @@ class Standing:
         ``anew``: what they did is given up, and nothing of it is told any more.
         """
         view = self.view
-        self._failed = seen is not None and seen.error is not None and seen.state in _FAILED
+        if seen is not None and seen.error is not None and seen.state in _FAILED:
+            self._failed = True
         self.known_complete = complete and seen is not None and seen.state is State.COMPLETE
         if seen is not None and anew:
             view = replace(view, rev=max(view.rev, seen.rev), created_at=seen.created_at or view.created_at)
