@@ -342,6 +342,8 @@ def test_the_path_below_where_a_hub_is_mounted(path: str, mounted: str, prefix: 
     assert below({"path": path, "root_path": mounted}, f"/{prefix}" if prefix else "") == expected
 
 
+# python-engineio's client reads no answer to a POST: where the body comes after the head, it is left to the collector.
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
 @pytest.mark.parametrize("how", ["mounted", "wrapping", "alone"])
 async def test_an_asgi_application_gets_a_hub_in_two_lines(tmp_path: Path, origin: Origin, how: str) -> None:
     """Mounted in a framework, in front of any application, or alone."""
