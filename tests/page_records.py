@@ -59,7 +59,8 @@ def record(download_id: str, state: str = "running", **fields: Any) -> dict[str,
         "elapsed": 0.0,
         "warnings": [],
     }
-    return made | fields
+    made |= fields
+    return made | {"retries": made.get("retries", max(made["attempt"] - 1, 0))}
 
 
 def failure(code: str, message: str, **fields: Any) -> dict[str, Any]:
