@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -34,7 +34,7 @@ async def fetched(rig: Rig, origin: Origin, *, sha256: str | None = None, **sett
 
 async def damaged(rig: Rig, origin: Origin, chunks: list[int], behaviour: Behaviour) -> None:
     """Leave a whole part file of ``A`` that a former run could not publish, and damage these chunks of it."""
-    origin.put("/f", A, behaviour)
+    origin.put("/f", A, replace(behaviour, rate=16 * MIB))  # it must not be done before the folder stands in its way
     manager: DownloadManager
     async with rig.manager(policy=ONCE, options=TWO) as manager:
         handle = manager.start(origin.url("/f"), rig.file())
@@ -47,6 +47,7 @@ async def damaged(rig: Rig, origin: Origin, chunks: list[int], behaviour: Behavi
         for index in chunks:
             part.seek(index * MIB + 5000)
             part.write(b"\xff" * 4096)
+    origin.behave("/f", behaviour)
     origin.clear()
 
 
