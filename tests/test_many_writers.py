@@ -37,6 +37,7 @@ def test_many_processes_write_at_once(killed: int, state_path: Path) -> None:
         assert process.stdout is not None
         lines += [process.stdout.readline() for _ in range(10)]
         process.send_signal(signal.SIGKILL)
+        lines += process.stdout.readlines()  # communicate() does not see what these reads have buffered
     for process in processes:
         out, _ = process.communicate(timeout=100)
         lines += out.splitlines(keepends=True)
