@@ -86,9 +86,9 @@ class Run:
         self._trial: Attempt | None = None
         self._attempts = 0
         self.done: Result | None = None
+        """The result, as soon as the file and its receipt are there."""
         if request.dest is not None:
             shared.promised.add(request.dest)
-        """The result, as soon as the file and its receipt are there."""
         self.remembered = False
         """Whether the store has what was asked for."""
         self.entered: Operation | None = None

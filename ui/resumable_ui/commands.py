@@ -7,6 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from recovery.states import ACTIVE, TERMINAL, IllegalTransition, State
@@ -141,9 +142,9 @@ class Commands:
                 return self._followed(name, wish, lambda: manager.pause(name))
             case UserAction.CANCEL:
                 delete = args.get("delete_part") is True
-                await manager.cancel(name, delete_part=delete)
-                again = lambda: manager.cancel(name, delete_part=delete)  # noqa: E731
-                return self._followed(name, wish, again, finish=delete)
+                cancel = partial(manager.cancel, name, delete_part=delete)
+                await cancel()
+                return self._followed(name, wish, cancel, finish=delete)
             case UserAction.NEW_LINK:
                 await manager.relink(name, _text(args, "url"))
                 if view.state in {State.PAUSED, State.FAILED} or view.stale:

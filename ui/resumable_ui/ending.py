@@ -8,7 +8,7 @@ from typing import Any, Final
 _AGAIN_S: Final = 0.05
 
 
-async def ended(task: asyncio.Task[Any]) -> None:
+async def end(task: asyncio.Task[Any]) -> None:
     """Cancel a task until it has ended; what it raised is not raised here.
 
     Once is not enough for what waits inside redis-py: it uses ``asyncio.wait_for``, which before Python 3.12 returns

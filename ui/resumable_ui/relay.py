@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from resumable.events import DownloadEvent, DownloadView, EventName
 from resumable_ui.alarm import Alarm
-from resumable_ui.ending import ended
+from resumable_ui.ending import end
 from resumable_ui.feed import SOON_S, Feed
 
 EVENT: Final = "resumable_view"
@@ -69,7 +69,7 @@ class RedisRelay:
         """Stop publishing."""
         self._alarm.off()
         if self._task is not None:
-            await ended(self._task)
+            await end(self._task)
         if self._manager.redis is not None:
             with contextlib.suppress(Exception):  # a connection that is gone needs no goodbye
                 await self._manager.redis.aclose()
@@ -112,7 +112,7 @@ def listening_manager(url: str, hear: Callable[[DownloadView], None], *, channel
             """Stop listening."""
             thread = getattr(self, "thread", None)
             if thread is not None:
-                await ended(thread)
+                await end(thread)
             for connection in (self.pubsub, self.redis):
                 if connection is not None:
                     with contextlib.suppress(Exception):

@@ -104,9 +104,8 @@ function endedTries(download) {
 
 /** How often it was, or is about to be, tried again. @param {Download} download */
 export function retriesOf(download) {
-  const made = download.retries ?? Math.max(download.attempt - 1, 0);
-  if (download.state !== "waiting") return made;
-  return download.retries === undefined ? endedTries(download) : Math.min(made + 1, endedTries(download));
+  const { state, retries } = download;
+  return state === "waiting" ? Math.min(retries + 1, endedTries(download)) : retries;
 }
 
 /** `Downloading · 2 retries`. @param {Download} download */

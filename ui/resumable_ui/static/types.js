@@ -30,7 +30,7 @@
  * @property {number} max_attempts
  * @property {number} [no_progress]  Attempts in a row that gained nothing.
  * @property {number} [max_no_progress]
- * @property {number} [retries] how often it was tried again after a failure; an attempt after a pause is none
+ * @property {number} retries  How often it was tried again after a failure; an attempt after a pause is none.
  * @property {number|null} retry_at
  * @property {number|null} retry_delay
  * @property {number} speed
