@@ -69,7 +69,7 @@ def test_the_wheel_has_every_source_file_and_nothing_else(wheel: zipfile.ZipFile
 def test_the_command_is_installed(wheel: zipfile.ZipFile) -> None:
     """`resumable` on the path, and the version is said once."""
     (entry_points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "resumable = resumable.__main__:main" in wheel.read(entry_points).decode()
+    assert "resumable = resumable.__main__:command" in wheel.read(entry_points).decode()
     (metadata,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
     assert f"Version: {resumable.__version__}" in wheel.read(metadata).decode()
 
