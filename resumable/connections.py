@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ from weakref import WeakSet
 
 import aiohttp
 
+from resumable.preconnect import Preconnect, stirred
 from resumable.transport_errors import AddressRefused
 
 if TYPE_CHECKING:
@@ -50,11 +50,14 @@ class CleanConnector(aiohttp.TCPConnector):
     has closed meanwhile is noticed here as well, before a request is lost on it.
     """
 
-    def __init__(self, *, allow_address: Callable[[str], bool] | None) -> None:
-        """Pool without a limit; ``allow_address`` is asked about each address right before it is connected."""
+    def __init__(self, *, allow_address: Callable[[str], bool] | None, preconnect: Preconnect | None = None) -> None:
+        """Pool without a limit; ``allow_address`` is asked about each address right before it is connected, which what
+        ``preconnect`` has begun is preferred for.
+        """
         # No limit of aiohttp's: waiting for a turn would count as connecting.
         super().__init__(limit=0, socket_factory=self._new_socket)
         self._allow_address = allow_address
+        self._preconnect = preconnect
         self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(
@@ -80,16 +83,11 @@ class CleanConnector(aiohttp.TCPConnector):
         family, kind, protocol, _, address = info
         if self._allow_address is not None and not self._allow_address(str(address[0])):
             raise AddressRefused
-        return socket.socket(family, kind, protocol)
+        begun = None if self._preconnect is None else self._preconnect.take(family, address)
+        return begun or socket.socket(family, kind, protocol)
 
 
 def _readable(transport: asyncio.Transport | None) -> bool:
-    """Whether anything waits in the socket: bytes nobody asked for, or the peer's goodbye."""
+    """Whether anything waits in a connection: bytes nobody asked for, or the peer's goodbye."""
     end = None if transport is None else transport.get_extra_info("socket")
-    if end is None:
-        return False
-    if not hasattr(select, "poll"):
-        return bool(select.select([end.fileno()], [], [], 0)[0])
-    poll = select.poll()  # not select(): that cannot look at descriptors above 1023
-    poll.register(end.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    return end is not None and stirred(end)

@@ -27,6 +27,7 @@ from resumable.credentials import Secrets, Told, origin
 from resumable.errors import ConnectFailed, OriginError, RedirectRefused
 from resumable.netrc_file import netrc_authorization
 from resumable.ports import Fetch, Hop, Response
+from resumable.preconnect import SPARE_S, Preconnect
 from resumable.proxies import Proxy, proxy_for
 from resumable.redact import redact_url
 from resumable.redirects import location, next_hop, parse_url
@@ -52,6 +53,7 @@ class AiohttpTransport:
         allow_address: Callable[[str], bool] | None = None,
         user_agent: str = f"resumable-downloads/{__version__}",
         environ: Mapping[str, str] = os.environ,
+        preconnect: Preconnect | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -59,6 +61,7 @@ class AiohttpTransport:
         the system's certificates (``SSL_CERT_FILE`` names those). ``trust_env`` reads proxies and netrc.
         ``allow_address`` is asked about each IP address before it is connected (``addresses.public_only`` is one);
         while it is set no proxy of the environment is used, because then the proxy would choose the address.
+        ``preconnect`` holds connections that were begun before, and is closed with this.
         """
         self._per_host = per_host
         self._ca_file = ca_file
@@ -66,6 +69,7 @@ class AiohttpTransport:
         self._trust_env = trust_env
         self._allow_address = allow_address
         self._user_agent = user_agent
+        self._preconnect = preconnect
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._session: aiohttp.ClientSession | None = None
         self._abandoned: list[aiohttp.ClientSession] = []
@@ -75,6 +79,8 @@ class AiohttpTransport:
 
     async def close(self) -> None:
         """Close every connection; a later ``fetch`` opens new ones."""
+        if self._preconnect is not None:
+            self._preconnect.close()
         session, self._session, self._home = self._session, None, None
         if session is not None:
             await session.close()
@@ -180,8 +186,10 @@ class AiohttpTransport:
         self._slots.clear()
 
     def _new_session(self) -> aiohttp.ClientSession:
+        if self._preconnect is not None:
+            asyncio.get_running_loop().call_later(SPARE_S, self._preconnect.close)
         return aiohttp.ClientSession(
-            connector=CleanConnector(allow_address=self._allow_address),
+            connector=CleanConnector(allow_address=self._allow_address, preconnect=self._preconnect),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(),  # none of aiohttp's: its read timeout sets one timer per block
             skip_auto_headers=("Accept-Encoding",),

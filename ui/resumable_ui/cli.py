@@ -44,9 +44,16 @@ def _run(words: Sequence[str]) -> int:
         console.close()
         return 2
 
-    from resumable_ui.running import run_command
+    from resumable_ui.beforehand import preconnect
 
-    ended = run_command(arguments, console)
+    begun = preconnect(arguments, os.environ)
+    try:
+        from resumable_ui.running import run_command
+
+        ended = run_command(arguments, console, preconnect=begun)
+    finally:
+        if begun is not None:
+            begun.close()
     if ended.stopped_by is not None:
         console.close(LAST_WORDS_S)
         die_of(ended.stopped_by)

@@ -9,8 +9,8 @@ import signal
 import ssl
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from recovery.events import HealthEvent
@@ -26,18 +26,28 @@ from resumable_ui.runner import Ended, Runner
 
 if TYPE_CHECKING:
     from resumable.manager import DownloadManager
+    from resumable.ports import Transport
+    from resumable.preconnect import Preconnect
 
 MakeManager = Callable[..., "DownloadManager"]
 
 
-def run_command(arguments: Arguments, console: Console, *, make_manager: MakeManager | None = None) -> Ended:
-    """Run a checked command line and print everything; never raises."""
+def run_command(
+    arguments: Arguments,
+    console: Console,
+    *,
+    make_manager: MakeManager | None = None,
+    preconnect: Preconnect | None = None,
+) -> Ended:
+    """Run a checked command line and print everything; never raises. ``preconnect`` is used by downloads, and closed
+    by whoever made it.
+    """
     _log_to(console.notes, arguments.verbose)
     try:
         make = make_manager or _manager_type()
         gc.freeze()
         gc.enable()
-        ended = _run(arguments, console, make)
+        ended = _run(arguments, console, make, preconnect)
     except UsageError as error:
         console.notes.line(str(error))
         ended = Ended(USAGE)
@@ -58,7 +68,7 @@ def run_command(arguments: Arguments, console: Console, *, make_manager: MakeMan
     return _writable(ended, console)
 
 
-def _run(arguments: Arguments, console: Console, make_manager: MakeManager) -> Ended:
+def _run(arguments: Arguments, console: Console, make_manager: MakeManager, preconnect: Preconnect | None) -> Ended:
     noted: set[str] = set()
 
     def note_health(event: HealthEvent) -> None:
@@ -85,11 +95,27 @@ def _run(arguments: Arguments, console: Console, make_manager: MakeManager) -> E
         begin = Resume(arguments).begin
     runner = Runner(arguments, console)
 
-    def open_manager(on_event: Callable[[DownloadEvent], None]) -> DownloadManager:
-        return make_manager(**settings(arguments), on_event=on_event, on_health=note_health)
+    @asynccontextmanager
+    async def open_manager(on_event: Callable[[DownloadEvent], None]) -> AsyncIterator[DownloadManager]:
+        async with AsyncExitStack() as closing:
+            given = settings(arguments)
+            if preconnect is not None:
+                given["transport"] = await closing.enter_async_context(_transport(preconnect))
+            yield await closing.enter_async_context(make_manager(**given, on_event=on_event, on_health=note_health))
 
     with asyncio.Runner(loop_factory=_loop_factory()) as loop:
         return loop.run(runner.run(open_manager, begin))
+
+
+@asynccontextmanager
+async def _transport(preconnect: Preconnect) -> AsyncIterator[Transport]:
+    from resumable.transport import AiohttpTransport
+
+    transport = AiohttpTransport(preconnect=preconnect)
+    try:
+        yield transport
+    finally:
+        await transport.close()
 
 
 async def _look_or_steer(
