@@ -117,9 +117,18 @@ class Journal(Transactions, Lookup):
         return await self._database.write(work, urgent=False)  # a lease does not outlive the machine's boot anyway
 
     async def begin_and_claim(
-        self, spec: OperationSpec, *, owner: str, ttl_s: float, now: float
+        self,
+        spec: OperationSpec,
+        *,
+        owner: str,
+        ttl_s: float,
+        now: float,
+        also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> tuple[Operation, int | None]:
-        """``begin`` and ``claim`` in one transaction; the generation is None while another owner's lease is live."""
+        """``begin`` and ``claim`` in one transaction; the generation is None while another owner's lease is live.
+
+        ``also`` is called in that transaction once the lease is taken.
+        """
         fresh_id = new_id()
         told: list[Operation] = []
 
@@ -131,6 +140,8 @@ class Journal(Transactions, Lookup):
             row, generation = self.begin_and_claim_in(conn, spec, fresh_id, owner=owner, ttl_s=ttl_s, now=now)
             if generation is not None:
                 after_commit(conn, lambda: told.append(row))
+                if also is not None:
+                    also(conn)
             return row, generation
 
         # Nobody has been told anything yet: what a power cut takes back here is begun anew (docs/decisions/0017).

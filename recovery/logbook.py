@@ -45,9 +45,17 @@ class JournalPort(Protocol):
         """Return the operation's row, inserted or made eligible again if need be."""
 
     async def begin_and_claim(
-        self, spec: OperationSpec, *, owner: str, ttl_s: float, now: float
+        self,
+        spec: OperationSpec,
+        *,
+        owner: str,
+        ttl_s: float,
+        now: float,
+        also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> tuple[Operation, int | None]:
-        """Begin and take the lease in one transaction; the generation is None while another owner holds it."""
+        """Begin and take the lease in one transaction; the generation is None while another owner holds it. ``also`` is
+        called in it once the lease is taken, where there is a connection to call it with.
+        """
 
     async def renew(
         self,
@@ -139,14 +147,23 @@ class Logbook:
     """The row of one operation and its lease. ``journal`` None keeps it in memory only and writes nothing at all."""
 
     def __init__(
-        self, journal: JournalPort | None, edge: StoreEdge, spec: OperationSpec, *, owner: str, ttl_s: float, now: float
+        self,
+        journal: JournalPort | None,
+        edge: StoreEdge,
+        spec: OperationSpec,
+        *,
+        owner: str,
+        ttl_s: float,
+        now: float,
+        on_claim: Callable[[sqlite3.Connection], None] | None = None,
     ) -> None:
-        """Nothing is read or written yet."""
+        """Nothing is read or written yet. ``on_claim`` is called in the transaction in which the lease is taken."""
         self._journal = journal
         self._edge = edge
         self.spec = spec
         self._owner = owner
         self._ttl_s = ttl_s
+        self._on_claim = on_claim
         self._pending: deque[Entry] = deque(maxlen=_MOST_PENDING)
         self.operation = _unrecorded(spec, owner, now)
         self.generation: int | None = None
@@ -181,7 +198,9 @@ class Logbook:
         """
         self.touched = True
         if self._journal is not None:
-            call = self._journal.begin_and_claim(self.spec, owner=self._owner, ttl_s=self._ttl_s, now=now)
+            call = self._journal.begin_and_claim(
+                self.spec, owner=self._owner, ttl_s=self._ttl_s, now=now, also=self._on_claim
+            )
             answer = await self._edge.ask(call, mistakes=_MISTAKES)
             if answer is not None:
                 self.operation, self.generation = answer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
@@ -50,9 +51,15 @@ class MemoryJournal:
         return self._put(row)
 
     async def begin_and_claim(
-        self, spec: OperationSpec, *, owner: str, ttl_s: float, now: float
+        self,
+        spec: OperationSpec,
+        *,
+        owner: str,
+        ttl_s: float,
+        now: float,
+        also: Callable[[sqlite3.Connection], None] | None = None,  # noqa: ARG002 - there is no connection
     ) -> tuple[Operation, int | None]:
-        """See ``Journal.begin_and_claim``."""
+        """See ``Journal.begin_and_claim``; ``also`` is not called, for there is no connection to call it with."""
         await self._turn()
         row = self._begin(spec, owner, now)
         taken = claimed(row, owner, ttl_s, now)

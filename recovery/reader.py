@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from recovery.connections import connect_reader, file_id
 from recovery.faults import SQLITE_RAISES
@@ -38,6 +39,7 @@ class Reader:
         self._conn: StoreConnection | None = None
         self._opened = -1
         self._file_id: tuple[int, int] | None = None
+        self._asked: deque[_Question] = deque()
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``fn`` on one consistent snapshot and return its result; raises what ``fn`` raises.
@@ -62,7 +64,13 @@ class Reader:
         thread = self._thread
         if thread is None:
             raise ReaderUnusable
-        return await thread.run(self._read, fn)
+        question = _Question(fn)
+        self._asked.append(question)
+        await thread.run(self._answer)
+        if question.error is not None:
+            raise question.error
+        answer: T = question.answer
+        return answer
 
     async def close(self) -> None:
         """Close the connection; the next read opens another."""
@@ -92,19 +100,54 @@ class Reader:
         if conn is not None:
             conn.close()
 
-    def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+    def _answer(self) -> None:
+        """Answer everybody who asks by now on one snapshot: the first one's turn is the others', too."""
+        asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        if not asked:
+            return
         try:
-            conn = self._conn
-            if conn is None or self._opened != self._store.opened:
-                conn = self._connect()
-            assert self._store.path is not None
-            if file_id(self._store.path) != self._file_id:
-                raise ReaderUnusable
+            conn = self._current()
             conn.execute("BEGIN")
             try:
-                return fn(conn)
+                for question in asked:
+                    question.put_to(conn)
             finally:
                 with contextlib.suppress(sqlite3.Error):
                     conn.execute("ROLLBACK")
+        except (*SQLITE_RAISES, OSError, ReaderUnusable) as exc:
+            for question in asked:
+                if question.open:
+                    question.fail(exc)
+
+    def _current(self) -> StoreConnection:
+        conn = self._conn
+        if conn is None or self._opened != self._store.opened:
+            conn = self._connect()
+        assert self._store.path is not None
+        if file_id(self._store.path) != self._file_id:
+            raise ReaderUnusable
+        return conn
+
+
+class _Question:
+    """A function to run on a snapshot, and what became of it."""
+
+    __slots__ = ("answer", "error", "fn", "open")
+
+    def __init__(self, fn: Callable[[sqlite3.Connection], Any]) -> None:
+        self.fn = fn
+        self.open = True
+        self.answer: Any = None
+        self.error: BaseException | None = None
+
+    def put_to(self, conn: sqlite3.Connection) -> None:
+        try:
+            self.answer, self.open = self.fn(conn), False
         except (*SQLITE_RAISES, OSError) as exc:
-            raise ReaderUnusable from exc
+            self.fail(exc)
+        except BaseException as exc:  # noqa: BLE001 - the edge to the callers' functions: each hears of its own
+            self.error, self.open = exc, False
+
+    def fail(self, cause: Exception) -> None:
+        self.error, self.open = ReaderUnusable(), False
+        self.error.__cause__ = cause

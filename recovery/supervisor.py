@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -149,7 +150,7 @@ class Supervisor:
             counts[state] = counts.get(state, 0) + 1
         return counts
 
-    async def run(
+    async def run(  # noqa: PLR0913 - keyword-only, and most runs need none of them
         self,
         spec: OperationSpec,
         attempt: Callable[[Attempt], Awaitable[T]],
@@ -160,6 +161,7 @@ class Supervisor:
         on_give_up: Callable[[BaseException], Awaitable[bool]] | None = None,
         classifier: Classifier | None = None,
         entered: Operation | None = None,
+        on_claim: Callable[[sqlite3.Connection], None] | None = None,
     ) -> T:
         """Call ``attempt`` until it returns, and return what it returned.
 
@@ -169,6 +171,8 @@ class Supervisor:
         operation is recorded as failed: the place to undo, and to return False; True says that there is another way,
         which is tried at once with a fresh budget. ``classifier`` judges this run's failures in place of the
         supervisor's. ``entered`` is the operation's row where the caller has just written down its intent.
+        ``on_claim`` is called in the transaction that takes the lease, to read what nobody else changes from then on;
+        perhaps more than once, and not at all where the journal has trouble or no connection.
 
         An asyncio cancellation stops the attempt, records ``paused``, frees the lease and goes on its way, within a
         second.
@@ -195,7 +199,9 @@ class Supervisor:
         policy = SWITCHES.policy(spec.policy)
         spec = spec if policy is spec.policy else replace(spec, policy=policy)
         now = self._clock.time()
-        book = Logbook(self._journal, self._edge, spec, owner=self.owner, ttl_s=self._lease_ttl_s, now=now)
+        book = Logbook(
+            self._journal, self._edge, spec, owner=self.owner, ttl_s=self._lease_ttl_s, now=now, on_claim=on_claim
+        )
         if entered is not None:
             book.take_up(entered)
         admission = Admission(self._slots, self._gates, self._edge, host=host, priority=priority)

@@ -49,9 +49,13 @@ class Transactions:
         self._held: dict[str, tuple[Operation, tuple[Cell, ...]]] = {}
         """As last committed, by id, with their cells in the table. Changed in the database thread only."""
 
-    def begin_in(self, conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, now: float) -> Operation:
-        """See ``Journal.begin``; ``fresh_id`` is used where the spec names none."""
-        row, changed = _begin(conn, spec, fresh_id, None, now)
+    def begin_in(
+        self, conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, now: float, *, absent: bool = False
+    ) -> Operation:
+        """See ``Journal.begin``; ``fresh_id`` is used where the spec names none. ``absent``: the caller has seen in
+        this transaction that there is no row of the spec's id.
+        """
+        row, changed = _begin(conn, spec, fresh_id, None, now, absent=absent)
         return put_changed(conn, row) if changed else row
 
     def begin_and_claim_in(
@@ -232,10 +236,10 @@ def _put_next(conn: sqlite3.Connection, row: Operation) -> tuple[Operation, tupl
 
 
 def _begin(
-    conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, owner: str | None, now: float
+    conn: sqlite3.Connection, spec: OperationSpec, fresh_id: str, owner: str | None, now: float, *, absent: bool = False
 ) -> tuple[Operation, bool]:
     row = find_live(conn, spec.kind, spec.key)
-    if row is None and spec.operation_id is not None:
+    if row is None and spec.operation_id is not None and not absent:
         row = read_operation(conn, spec.operation_id)
         if row is not None and (row.kind, row.key) != (spec.kind, spec.key):
             msg = f"operation {spec.operation_id} is {row.kind} of {row.key!r}, not {spec.kind} of {spec.key!r}"

@@ -21,8 +21,8 @@ from recovery.taxonomy import machine
 from recovery.transactions import new_id
 from resumable.errors import DownloadError
 from resumable.events import DownloadView
-from resumable.merging import Known, interrupted, merged, silent_at
-from resumable.rows import DownloadRow, FileRow, claimed_bytes, downloads, read_download, read_file
+from resumable.merging import NOTHING_KNOWN, Known, interrupted, merged, silent_at
+from resumable.rows import DownloadRow, FileRow, claimed_bytes, downloads, has_rows, read_download, read_file
 from resumable.viewrows import ViewRow, newest_seq, read_view, views, written_ids, written_since
 
 __all__ = ["Catalog", "Changes", "Cursor", "Entry", "known_here", "moved"]
@@ -147,8 +147,10 @@ class Catalog:
         now = self._clock.time()
 
         def read(conn: sqlite3.Connection) -> Known:
-            seen = read_view(conn, download_id)
             operation = read_operation(conn, download_id)
+            if operation is None and not has_rows(conn, download_id):
+                return NOTHING_KNOWN  # of many files that are asked for at once, nearly all
+            seen = read_view(conn, download_id)
             return Known(
                 row=read_download(conn, download_id),
                 receipt=read_file(conn, "download_id", download_id),
@@ -172,7 +174,7 @@ class Catalog:
     def beginning(self, spec: OperationSpec) -> Callable[[sqlite3.Connection], Operation]:
         """Return what enters an operation that nobody knows as queued, for somebody's transaction."""
         fresh, now = new_id(), self._clock.time()
-        return lambda conn: self._journal.begin_in(conn, spec, fresh, now)
+        return lambda conn: self._journal.begin_in(conn, spec, fresh, now, absent=True)
 
     async def found(self, spec: OperationSpec, owner: str, size: int) -> int | None:
         """Record as complete what needs no transfer, ``size`` in bytes; return its generation.

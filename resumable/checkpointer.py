@@ -41,7 +41,9 @@ class Checkpointer:
             writes = {write for stream in streams() if (write := stream.nudge()) is not None}
             if writes:
                 await asyncio.wait(writes, timeout=_PATIENCE_S)
-            await self.commit()
+            ledger = self._session.ledger
+            if ledger is not None and not (ledger.complete and not self._session.begun):  # else its receipt is next
+                await self.commit()
             for write in writes:
                 if write.done() and not write.cancelled() and isinstance(write.exception(), LocalError):
                     write.result()  # a full disk is told now, not when a slow connection brings its next block

@@ -34,7 +34,7 @@ from resumable.rows import (
 )
 from resumable.validators import Representation
 
-__all__ = ["SqliteCheckpoints"]
+__all__ = ["SqliteCheckpoints", "look_in"]
 
 T = TypeVar("T")
 
@@ -189,11 +189,7 @@ class SqliteCheckpoints:
     async def look(self, download_id: str) -> tuple[DownloadRow | None, Saved | None]:
         """Return what was asked for and what former runs left, as of one moment."""
 
-        def read(conn: sqlite3.Connection) -> tuple[DownloadRow | None, Saved | None]:
-            row = read_download(conn, download_id)
-            return row, None if row is None else _saved(conn, row)
-
-        return await self._database.read(read)
+        return await self._database.read(lambda conn: look_in(conn, download_id))
 
     async def put(self, row: DownloadRow) -> None:
         """Insert or replace what was asked for; what an existing row says of chunk claims and their origin is kept, and
@@ -236,6 +232,12 @@ class SqliteCheckpoints:
             return await self._database.write(write, urgent=urgent)
         except Fenced as error:
             raise LeaseLost("another process has taken this download over") from error
+
+
+def look_in(conn: sqlite3.Connection, download_id: str) -> tuple[DownloadRow | None, Saved | None]:
+    """See ``SqliteCheckpoints.look``; for use inside somebody's transaction."""
+    row = read_download(conn, download_id)
+    return row, None if row is None else _saved(conn, row)
 
 
 def _saved(conn: sqlite3.Connection, row: DownloadRow) -> Saved | None:

@@ -22,7 +22,7 @@ from resumable.standing import next_rev
 from resumable.viewrows import ViewRow
 from resumable.views import actions_for
 
-__all__ = ["SILENCE_S", "Known", "interrupted", "merged", "silent_at"]
+__all__ = ["NOTHING_KNOWN", "SILENCE_S", "Known", "interrupted", "merged", "silent_at"]
 
 SILENCE_S: Final = 10.0
 """How long the owner of a running download may give no sign of life (it gives one every 5 s) before we say so."""
@@ -57,6 +57,12 @@ class Known(Struct, frozen=True, kw_only=True):
         if seen.state is not State.COMPLETE or row.request.get("has_secrets"):
             return False
         return request.sha256 is None or request.sha256 == receipt.sha256
+
+
+NOTHING_KNOWN: Final = Known(
+    row=None, receipt=None, claimed=0, seen=None, again=-1, created_at=None, leased=False, fresh=True
+)
+"""Of a download that nobody has ever asked for."""
 
 
 def interrupted(operation: Operation) -> bool:

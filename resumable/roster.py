@@ -260,7 +260,7 @@ class Roster:
             link="" if former is None else former.link,
         )
         if generation is not None:
-            known, saved = await store.look(run.download_id)
+            (known, saved), run.at_claim = run.at_claim or await store.look(run.download_id), None
             if known is not None and known.request == stored:
                 run.session.looked = (saved,)  # under its lease, so nobody changes it before it is loaded
                 return

@@ -25,6 +25,7 @@ __all__ = [
     "FileRow",
     "claimed_bytes",
     "downloads",
+    "has_rows",
     "is_text",
     "put_download",
     "put_file",
@@ -38,6 +39,7 @@ DOWNLOADS: Final = Schema.of("downloads", "resumable")
 _TABLES: Final = ("downloads", "download_chunks", "download_files", "download_views")
 COMPANIONS: Final = tuple((table, "download_id") for table in _TABLES)
 """What is forgotten together with an operation."""
+_HAS_ROWS: Final = f"SELECT {' OR '.join(map('EXISTS (SELECT 1 FROM {} WHERE download_id = ?1)'.format, _TABLES))}"  # noqa: S608
 
 _DOWNLOAD = "download_id, directory, filename, named_by, request, representation, chunk_size, crc"
 _FILE = (
@@ -117,6 +119,11 @@ def _name(stored: str) -> str:
 def is_text(name: str) -> bool:
     """Return whether a file name can be written as UTF-8."""
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def has_rows(conn: sqlite3.Connection, download_id: str) -> bool:
+    """Return whether any table has something of this download, intact or not."""
+    return bool(conn.execute(_HAS_ROWS, (download_id,)).fetchone()[0])
 
 
 def put_download(conn: sqlite3.Connection, row: DownloadRow) -> None:

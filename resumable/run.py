@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
@@ -23,6 +24,7 @@ from recovery.supervisor import (
     OperationDeferred,
     OperationPaused,
 )
+from resumable.checkpoints import look_in
 from resumable.engine import Engine, Published
 from resumable.errors import (
     CrashLoop,
@@ -40,7 +42,7 @@ from resumable.events import EventName
 from resumable.identity import link_of
 from resumable.joining import follow
 from resumable.merging import Known
-from resumable.model import DownloadRequest, Result
+from resumable.model import DownloadRequest, Result, Saved
 from resumable.redact import redact_url
 from resumable.request import require_same_file
 from resumable.rows import DownloadRow
@@ -93,6 +95,8 @@ class Run:
         """Whether the store has what was asked for."""
         self.entered: Operation | None = None
         """The operation's row, where this run has entered it and has not run it yet."""
+        self.at_claim: tuple[DownloadRow | None, Saved | None] | None = None
+        """What the store had of it in the moment in which its lease was taken; nobody else changes it since."""
         self.may_keep_links = True
         """Whether there may be secret links of it beside the store, by this run or a former one."""
         self.claimed_bytes: int | None = None
@@ -194,7 +198,7 @@ class Run:
         while True:
             forgiven = ""
             try:
-                entered, self.entered = self.entered, None
+                entered, self.entered, self.at_claim = self.entered, None, None
                 published = await shared.supervisor.run(
                     self.spec(),
                     self._attempt,
@@ -202,6 +206,7 @@ class Run:
                     host=self._host(),
                     priority=self.priority,
                     entered=entered,
+                    on_claim=self._claimed,
                 )
             except LeaseHeld as held:
                 self._in_line()  # who follows waits for no slot
@@ -231,6 +236,9 @@ class Run:
         row = await self._shared.store.get(self.download_id)
         if row is not None:
             require_same_file(row.request, self.request, self.download_id)
+
+    def _claimed(self, conn: sqlite3.Connection) -> None:
+        self.at_claim = look_in(conn, self.download_id)
 
     def _new_session(self) -> Session:
         request = self.request

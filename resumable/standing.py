@@ -33,6 +33,8 @@ EVENT_OF: Final = {
 }
 """What is told when the supervisor says that a download has entered a state."""
 _MOST_WARNINGS: Final = 20
+_QUIET_S: Final = 3.0
+"""How long nothing is told of a download in which nothing moves; then a sign of life is due."""
 _FAILED: Final = frozenset({State.WAITING, State.PARKED, State.FAILED})
 """What an attempt that failed leads to; going on after it is a retry."""
 _ENDED: Final = _FAILED | TERMINAL | {State.PAUSED}
@@ -62,7 +64,7 @@ class Standing:
         self._failed = False
         """Whether a failure is what the next attempt comes after."""
         self._speed = SpeedMeter()
-        self._started = clock.monotonic()
+        self._started = self._told_at = clock.monotonic()
 
     # -- readers -------------------------------------------------------------------------------------------------------
 
@@ -145,7 +147,7 @@ class Standing:
 
     def tell(self, name: EventName, message: str = "") -> None:
         """Send an event with the view as it is now."""
-        now = self._clock.time()
+        now, self._told_at = self._clock.time(), self._clock.monotonic()
         self.view = replace(self.view, updated_at=now, elapsed=self.elapsed, rev=next_rev(self.view.rev, now))
         event = DownloadEvent(event=name, view=self.view, message=message, ts=now)
         if name in TERMINAL_EVENTS:
@@ -207,7 +209,10 @@ class Standing:
             self.view = replace(self.view, state=State.VERIFYING, actions=actions_for(State.VERIFYING))
         elif name is EventName.REPAIRED and self.view.state is State.VERIFYING:
             self.view = replace(self.view, state=State.RUNNING, actions=actions_for(State.RUNNING))
+        before = self.view
         self.refresh(session)
+        if name is EventName.PROGRESS and self.view == before and self._clock.monotonic() - self._told_at < _QUIET_S:
+            return  # of a thousand that wait for their first byte, each would be told, drawn and stored every second
         self.tell(name, message)
 
     def refresh(self, session: Session) -> None:

@@ -149,6 +149,20 @@ async def test_one_tick_writes_and_commits_what_has_come() -> None:
     await ended(tick, read)
 
 
+async def test_what_the_receipt_will_say_is_not_said_before() -> None:
+    """Of a file that is whole within its first tick, no chunk is written down; once chunks are, all of them are."""
+    desk = Desk(checkpoint_interval_s=0.01)
+    for index in range(4):
+        desk.ledger.wrote(index, CHUNK, sha(index))
+    assert desk.ledger.complete
+    tick = asyncio.create_task(desk.books.tick(list))
+    await desk.rig.until(lambda: desk.rig.names().count(EventName.PROGRESS) == 2)
+    assert (desk.rig.store.claims, desk.session.begun) == ({}, False)
+    desk.session.begun = True
+    await desk.rig.until(lambda: len(desk.rig.store.claims) == 4)
+    await ended(tick)
+
+
 async def test_a_slow_disk_does_not_hold_up_the_other_chunks_rows() -> None:
     """A write that hangs is committed once it is done; what is written is committed now."""
     desk = Desk()

@@ -43,6 +43,48 @@ async def test_a_slow_read_delays_nobody(state_path: Path) -> None:
         assert await reading == ["x", "y"], "its snapshot begins with its first statement"
 
 
+async def test_who_asks_meanwhile_shares_a_snapshot(state_path: Path) -> None:
+    """One transaction for all that wait behind a slow read; each gets its own answer, or its own exception."""
+    statements: list[str] = []
+    async with await Database.open(state_path, [NOTES]) as database:
+        await database.write(note("x"))
+        go_on = threading.Event()
+
+        def slow(conn: sqlite3.Connection) -> bool:
+            conn.set_trace_callback(statements.append)
+            return go_on.wait(30)
+
+        def fails(_: sqlite3.Connection) -> None:
+            raise LookupError("mine")
+
+        def ill_formed(conn: sqlite3.Connection) -> None:
+            conn.execute("SELECT no_such_column FROM notes")
+
+        asked = [asyncio.create_task(database.read(fn)) for fn in (slow, notes, fails, ill_formed, notes)]
+        await asyncio.sleep(0)
+        go_on.set()
+        first, mine, failed, bad, others = await asyncio.gather(*asked, return_exceptions=True)
+    assert (first, mine, others) == (True, ["x"], ["x"])
+    assert (str(failed), type(failed)) == ("mine", LookupError)
+    assert isinstance(bad, sqlite3.OperationalError)
+    assert sum(text == "BEGIN" for text in statements) <= 1, statements
+
+
+async def test_a_read_that_is_cancelled_keeps_nobody_waiting(state_path: Path) -> None:
+    """Who asked behind it is answered all the same."""
+    async with await Database.open(state_path, [NOTES]) as database:
+        await database.write(note("x"))
+        go_on = threading.Event()
+        slow, given_up, patient = (
+            asyncio.create_task(database.read(fn)) for fn in (lambda _: go_on.wait(30), notes, notes)
+        )
+        await asyncio.sleep(0)
+        given_up.cancel()
+        go_on.set()
+        assert await slow
+        assert await patient == ["x"]
+
+
 async def test_the_reader_follows_to_a_new_file(state_path: Path) -> None:
     """After the file was replaced under us, what is read is the file that is in use now."""
     async with await Database.open(state_path, [NOTES], limits=IMPATIENT) as database:

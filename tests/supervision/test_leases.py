@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.supervising import (
     Script,
     ServerSaysLaterError,
     advance,
+    journal_of,
     row_of,
     spec,
 )
@@ -37,6 +40,23 @@ async def test_another_owner_is_not_disturbed(journal: AnyJournal, supervisor: S
     with pytest.raises(LeaseHeld) as caught:
         await supervisor.run(spec(), script)
     assert (caught.value.operation.owner, script.seen) == ("another", [])
+
+
+async def test_what_is_read_as_the_lease_is_taken(state_path: Path, clock: FakeClock) -> None:
+    """In the transaction of the claim: its row is there, and nobody can change anything in between."""
+    seen: list[tuple[str, str, int]] = []
+
+    def look(conn: sqlite3.Connection) -> None:
+        seen.append(conn.execute("SELECT state, owner, generation FROM operations").fetchone())
+
+    async with journal_of("file", state_path, clock) as journal:
+        supervisor = Supervisor(journal, clock=clock, owner="me")
+        assert await supervisor.run(spec(), Script("done"), on_claim=look) == "done"
+        assert seen == [("running", "me", 1)]
+        await journal.begin_and_claim(spec("other"), owner="another", ttl_s=15, now=clock.time())
+        with pytest.raises(LeaseHeld):
+            await supervisor.run(spec("other"), Script("never"), on_claim=look)
+        assert len(seen) == 1, "no lease, no look"
 
 
 async def test_the_same_supervisor_does_not_run_it_twice(supervisor: Supervisor) -> None:
