@@ -248,7 +248,7 @@ class Roster:
         another process runs it. Under a lease, ``generation``, it is put right where another has written meanwhile.
         """
         request, former, store = run.request, run.former, self._shared.store
-        stored = stored_request(request, priority=run.priority)
+        stored = run.stored
         row = DownloadRow(
             download_id=run.download_id,
             directory=str(request.directory),

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
@@ -44,7 +44,7 @@ from resumable.joining import follow
 from resumable.merging import Known
 from resumable.model import DownloadRequest, Result, Saved
 from resumable.redact import redact_url
-from resumable.request import require_same_file
+from resumable.request import require_same_file, stored_request
 from resumable.rows import DownloadRow
 from resumable.session import Session
 from resumable.shared import Shared
@@ -107,6 +107,7 @@ class Run:
         self._in_line: Callable[[], None] = lambda: None
         self._remember: Remember = _forget
         self._filename = filename
+        self._stored: tuple[DownloadRequest | None, dict[str, Any]] = (None, {})
         self.session = self._new_session()
         standing.begin()
 
@@ -114,6 +115,15 @@ class Run:
     def download_id(self) -> str:
         """The id that the store, the events and the command line use."""
         return self.session.download_id
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What the store keeps of what was asked for."""
+        of, stored = self._stored
+        if of is not self.request:
+            stored = stored_request(self.request, priority=self.priority)
+            self._stored = self.request, stored
+        return stored
 
     def take_up(self, known: Known) -> None:
         """Begin where former runs ended, as far as the store knows them."""

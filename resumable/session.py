@@ -138,6 +138,8 @@ class Session:
     """Whether kept bytes were proved by comparing them with fetched ones."""
     tag_was_missing: bool = False
     """Whether an answer was confirmed by its date alone, though a tag is known."""
+    _dest: tuple[str | None, Path | None] = field(default=(None, None), init=False, repr=False, compare=False)
+    """The path that was made of a name last."""
     range_faults: int = 0
     repairs: int = 0
     former_reading: Mapping[int, bytes] | None = None
@@ -218,7 +220,11 @@ class Session:
     @property
     def dest(self) -> Path | None:
         """The finished file's path, None until the first answer has named it."""
-        return None if self.filename is None else self.request.directory / self.filename
+        named, dest = self._dest
+        if named != self.filename:
+            dest = None if self.filename is None else self.request.directory / self.filename
+            self._dest = self.filename, dest
+        return dest
 
     def add_received(self, count: int) -> None:
         """Count wire bytes."""
