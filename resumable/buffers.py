@@ -7,6 +7,7 @@ run on small ones (design section 3).
 
 from __future__ import annotations
 
+import mmap
 from typing import Final
 
 __all__ = ["BUDGET", "LARGEST", "SMALLEST", "Buffers"]
@@ -25,12 +26,12 @@ class Buffers:
     def __init__(self, budget: int = BUDGET) -> None:
         """Hand out at most ``budget`` bytes, but for the smallest buffers, which are never refused."""
         self._budget = budget
-        self._spare: dict[int, list[bytearray]] = {}
+        self._spare: dict[int, list[mmap.mmap]] = {}
         self._spare_bytes = 0
         self.leased = 0
         """Bytes handed out now."""
 
-    def lease(self, wanted: int) -> bytearray:
+    def lease(self, wanted: int) -> mmap.mmap:
         """Return a buffer for ``wanted`` bytes, or a smaller one; what is in it is left over from others."""
         left = self._budget - self.leased
         size = SMALLEST
@@ -41,9 +42,11 @@ class Buffers:
         if spare:
             self._spare_bytes -= size
             return spare.pop()
-        return bytearray(size)
+        # Page-aligned: malloc puts large blocks 16 bytes behind a page's start, where the processor (Zen 3, rep movsb)
+        # copies from the socket at a third of its speed.
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
-    def give_back(self, buffer: bytearray) -> None:
+    def give_back(self, buffer: mmap.mmap) -> None:
         """Take back a leased buffer, which nobody may use from now on."""
         size = len(buffer)
         self.leased -= size

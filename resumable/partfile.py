@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import threading
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -32,6 +30,7 @@ from resumable.publication import move_over, move_to_free_name
 from resumable.ranges import Span
 from resumable.reading import hash_span
 from resumable.settling import until_done
+from resumable.writing import write_all
 
 __all__ = ["DiskPartFile"]
 
@@ -39,13 +38,9 @@ T = TypeVar("T")
 
 _SMALL_BLOCK: Final = 64 * 1024
 """Below this the blocks of a hop are joined: an ``update`` and an iovec each cost more than copying (by 10 %)."""
-_MOST_VECTORS: Final = 1024
-"""IOV_MAX of Linux and the BSDs."""
 _WRITEBACK_WINDOW: Final = 8 << 20
 """A window that is written whole goes to the device at once, so that little is left to wait for before the rename:
 1.2 s of fsync after 1 GiB become 0.1 s."""
-_AGAIN_TRIES: Final = 100
-_AGAIN_S: Final = 0.01
 
 
 class DiskPartFile:
@@ -139,7 +134,7 @@ class DiskPartFile:
         with self._writing:
             self._imprint.look(self._fd)
             try:
-                self._write_all(offset, [block for block in blocks if block], offset + length)
+                write_all(self._fd, offset, blocks, partial(self._write_failed, offset + length))
                 self._imprint.reach = max(self._imprint.reach, offset + length)
             finally:
                 self._imprint.take(self._fd)
@@ -150,25 +145,8 @@ class DiskPartFile:
             digest.update(block)
         return digest.digest()
 
-    def _write_all(self, offset: int, left: list[bytes | memoryview], stop: int) -> None:
-        tries = 0
-        while left:
-            try:
-                count = os.pwritev(self._fd, left[:_MOST_VECTORS], offset)
-            except BlockingIOError:
-                # No regular file should say this; FUSE and fault injection do.
-                tries += 1
-                if tries == _AGAIN_TRIES:
-                    raise
-                time.sleep(_AGAIN_S)
-                continue
-            except OSError as error:
-                needed = max(stop - offset, self._length - allocated(self._fd))
-                raise local_error(error, self.path, needed=needed) from error
-            if count == 0:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))  # would go on for ever
-            offset += count
-            _skip(left, count)
+    def _write_failed(self, stop: int, offset: int, error: OSError) -> LocalError:
+        return local_error(error, self.path, needed=max(stop - offset, self._length - allocated(self._fd)))
 
     async def hash_span(self, offset: int, length: int, digest: Sink) -> int:
         """Feed up to ``length`` bytes from the disk to ``digest``; return how many there were before the file's end.
@@ -380,14 +358,3 @@ def _failed_sync(error: OSError, path: Path) -> LocalError:
     if isinstance(failure, (DeviceError, DiskFull)):
         return failure
     return DeviceError(f"what was written to {path} did not reach the disk: {error.strerror}")
-
-
-def _skip(left: list[bytes | memoryview], count: int) -> None:
-    """Drop the first ``count`` bytes of ``left``."""
-    whole = 0
-    while whole < len(left) and count >= len(left[whole]):
-        count -= len(left[whole])
-        whole += 1
-    del left[:whole]
-    if count:
-        left[0] = memoryview(left[0])[count:]

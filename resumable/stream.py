@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import mmap
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -46,7 +47,7 @@ class ExtentStream:
         self._received = received
         self._throttle = throttle
         self._limit = limit
-        self._buffers: list[bytearray] = []
+        self._buffers: list[mmap.mmap] = []
         self._current = 0
         self._filled = 0
         """Bytes received into the current buffer."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from resumable import partfile, syscalls
+from resumable import partfile, syscalls, writing
 from resumable.diskspace import UNKNOWN, free_space
 from resumable.errors import DestinationError, DeviceError, DiskFull, LocalError
 from resumable.folder import Folder
@@ -272,8 +272,8 @@ async def test_short_writes_are_continued(
         return real(fd, [b"".join(blocks)[:most]], offset)
 
     monkeypatch.setattr(partfile, "_SMALL_BLOCK", small_block)
-    monkeypatch.setattr(partfile, "_MOST_VECTORS", 4)
-    monkeypatch.setattr(partfile, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(writing, "_MOST_VECTORS", 4)
+    monkeypatch.setattr(writing, "_AGAIN_S", 0.0)
     monkeypatch.setattr(os, "pwritev", short)
     blocks = [b"abc", b"defg", b"", b"h", b"ijklmnop", b"q", b"r"]
     part = await DiskPartFile.open(tmp_path / "x.part")
@@ -304,7 +304,7 @@ async def test_a_failed_write_hashes_nothing(
             return 0
         raise OSError(fault, os.strerror(fault))
 
-    monkeypatch.setattr(partfile, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(writing, "_AGAIN_S", 0.0)
     part = await DiskPartFile.open(tmp_path / "x.part")
     digest = hashlib.sha256()
     with monkeypatch.context() as patch:
