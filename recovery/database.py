@@ -42,10 +42,11 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+
+from msgspec.structs import asdict
 
 from recovery.clock import Clock, SystemClock
 from recovery.events import HealthEvent

@@ -23,8 +23,9 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from recovery.clock import Clock
 from recovery.connections import FileId
@@ -46,8 +47,7 @@ _LONGEST_PROBE_S = 0.25  # others that write much hold the lock for moments; one
 _TRIES_PER_GROUP = 3  # a disk that damages every new file must not keep us busy for ever
 
 
-@dataclass(slots=True)
-class StoreCounts:
+class StoreCounts(Struct):
     """What the store has done since it was opened."""
 
     writes: int = 0

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from msgspec.structs import replace
 
 from recovery.policy import RetryPolicy
@@ -14,8 +13,7 @@ from recovery.policy import RetryPolicy
 __all__ = ["SWITCHES", "Switches"]
 
 
-@dataclass(slots=True)
-class Switches:
+class Switches(Struct):
     """One for the process."""
 
     waits: bool = True

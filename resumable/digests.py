@@ -30,9 +30,10 @@ from typing import Final
 
 SHA256_BYTES: Final = 32
 
-_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
-_STATED: Final = re.compile(r"(?:sha-?256\s*[:=]\s*)?([0-9a-f]{64})", re.IGNORECASE)
-_MEMBER: Final = re.compile(r"\s*([a-z*][a-z0-9_.*-]{0,31})\s*=\s*([^\s;]{1,512})\s*(?:;.*)?", re.IGNORECASE)
+# Compiled by ``re`` at their first use: most answers state no digest.
+_HEX: Final = r"[0-9a-fA-F]{64}"
+_STATED: Final = r"(?i)(?:sha-?256\s*[:=]\s*)?([0-9a-f]{64})"
+_MEMBER: Final = r"(?i)\s*([a-z*][a-z0-9_.*-]{0,31})\s*=\s*([^\s;]{1,512})\s*(?:;.*)?"
 
 
 def parse_sha256(text: str) -> str:
@@ -40,7 +41,7 @@ def parse_sha256(text: str) -> str:
 
     Raises ValueError when it is anything else.
     """
-    match = _STATED.fullmatch(text.strip())
+    match = re.fullmatch(_STATED, text.strip())
     if match is None:
         msg = f"not a SHA-256 (64 hexadecimal digits): {text[:80]!r}"
         raise ValueError(msg)
@@ -55,7 +56,7 @@ def parse_digest_field(value: str) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     for member in value.split(","):
-        match = _MEMBER.fullmatch(member)
+        match = re.fullmatch(_MEMBER, member)
         digest = None if match is None else _base64(match[2].removeprefix(":").removesuffix(":"))
         if match is not None and digest is not None:
             found[match[1].lower()] = digest
@@ -124,6 +125,6 @@ def _from_google(headers: Mapping[str, str]) -> str | None:
 def _from_linked_etag(answers: Iterable[Mapping[str, str]]) -> str | None:
     for headers in answers:
         tag = headers.get("x-linked-etag", "").strip().removeprefix("W/").strip('"')
-        if _HEX.fullmatch(tag):
+        if re.fullmatch(_HEX, tag):
             return tag.lower()
     return None

@@ -20,18 +20,17 @@ PART_SUFFIX: Final = ".part"
 
 _LONGEST_RAW: Final = 8192
 _LONGEST_SUFFIX: Final = 24
+# Compiled by ``re`` at their first use: few downloads need a name, and these take 2 ms.
 # RFC 6266 4.1, with the quoted-string's end optional: a header that was cut off still names its file.
-_PARAMETER: Final = re.compile(
-    r"""(?:^|;)\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;]*))""", re.DOTALL
-)
-_EXTENDED: Final = re.compile(r"(utf-8|iso-8859-1)'[^']*'(.*)", re.IGNORECASE | re.DOTALL)  # RFC 8187 3.2.1
-_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_URL_PATH: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?#\\]*)?([^?#]*)", re.DOTALL)
-_DRIVE: Final = re.compile(r"^(?:[A-Za-z]:)+")
-_FORBIDDEN: Final = re.compile(r'[<>:"/\\|?*]')  # by Windows; ":" also opens an alternate data stream there
-_DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*", re.IGNORECASE)
-_OUTER: Final = re.compile(r"^[\s.]+|[\s.]+$")
-_NO_BYTE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_PARAMETER: Final = r"""(?s)(?:^|;)\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;]*))"""
+_EXTENDED: Final = r"(?is)(utf-8|iso-8859-1)'[^']*'(.*)"  # RFC 8187 3.2.1
+_BAD_ESCAPE: Final = r"%(?![0-9A-Fa-f]{2})"
+_URL_PATH: Final = r"(?s)(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?#\\]*)?([^?#]*)"
+_DRIVE: Final = r"^(?:[A-Za-z]:)+"
+_FORBIDDEN: Final = r'[<>:"/\\|?*]'  # by Windows; ":" also opens an alternate data stream there
+_DEVICE: Final = r"(?i)(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*"
+_OUTER: Final = r"^[\s.]+|[\s.]+$"
+_NO_BYTE: Final = "[\ud800-\udc7f\udd00-\udfff]"
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst", ".z", ".br", ".lz4", ".lzma")
 
@@ -60,16 +59,16 @@ def safe_name(raw: str) -> str | None:
     text = unicodedata.normalize("NFC", _decoded(raw[-_LONGEST_RAW:]))
     text = text.replace("\\", "/").rpartition("/")[2]
     text = "".join(char for char in text if unicodedata.category(char) not in _UNSEEN)
-    text = _FORBIDDEN.sub("_", _DRIVE.sub("", text))
+    text = re.sub(_FORBIDDEN, "_", re.sub(_DRIVE, "", text))
     # Leading dots hide a file; Windows drops trailing dots and blanks, so that two names become one.
-    text = _OUTER.sub("", text)
+    text = re.sub(_OUTER, "", text)
     # Again: with the unseen characters gone, neighbours may compose.
     text = unicodedata.normalize("NFC", text)
     if not text:
         return None
     stem, suffix = _split(text)
     # Windows takes "nul.tar.gz" for the device too.
-    if _DEVICE.fullmatch(text.partition(".")[0]):
+    if re.fullmatch(_DEVICE, text.partition(".")[0]):
         stem = f"_{stem}"
     name = _fitted(stem, suffix)
     if name.lower().endswith(PART_SUFFIX):
@@ -86,7 +85,7 @@ def numbered(name: str, n: int) -> str:
 def _disposed(value: str) -> list[str]:
     """Return the names in a ``Content-Disposition``, best first; of two equal parameters the first counts."""
     found: dict[str, str] = {}
-    for match in _PARAMETER.finditer(value[:_LONGEST_RAW]):
+    for match in re.finditer(_PARAMETER, value[:_LONGEST_RAW]):
         quoted, token = match[2], match[3]
         # Only \" and \\ are escapes: a backslash before anything else is a path of Windows (RFC 6266, appendix D).
         text = re.sub(r'\\(["\\])', r"\1", quoted) if quoted is not None else token.strip()
@@ -96,8 +95,8 @@ def _disposed(value: str) -> list[str]:
 
 
 def _extended(value: str) -> str | None:
-    match = _EXTENDED.fullmatch(value)
-    if match is None or _BAD_ESCAPE.search(match[2]) or not match[2].isascii():
+    match = re.fullmatch(_EXTENDED, value)
+    if match is None or re.search(_BAD_ESCAPE, match[2]) or not match[2].isascii():
         return None
     try:
         return unquote_to_bytes(match[2]).decode(match[1])
@@ -107,14 +106,14 @@ def _extended(value: str) -> str | None:
 
 def _path_of(url: str) -> str:
     # Not urlsplit, which raises on some garbage. The pattern takes any text.
-    match = _URL_PATH.match(url)
+    match = re.match(_URL_PATH, url)
     assert match is not None
     return match[1]
 
 
 def _decoded(raw: str) -> str:
     """Undo percent-encoding; bytes that are not UTF-8, encoded or as aiohttp hands them over, are Latin-1."""
-    data = unquote_to_bytes(_NO_BYTE.sub("", raw).encode("utf-8", "surrogateescape"))
+    data = unquote_to_bytes(re.sub(_NO_BYTE, "", raw).encode("utf-8", "surrogateescape"))
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -136,4 +135,4 @@ def _fitted(stem: str, suffix: str) -> str:
     """Join them, cutting whole characters from the stem's end until the name fits."""
     room = LONGEST_NAME - len(suffix.encode())
     cut = stem.encode()[:room].decode(errors="ignore")
-    return (cut if cut == stem else _OUTER.sub("", cut)) + suffix
+    return (cut if cut == stem else re.sub(_OUTER, "", cut)) + suffix

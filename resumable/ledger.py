@@ -8,15 +8,15 @@ kept apart on purpose: the first may exceed the file's size, the second only fal
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resumable.model import Checkpoint
 from resumable.plan import ChunkGrid, ChunkState, Plan
 from resumable.ports import Digester
 
 
-@dataclass(slots=True)
-class OpenChunk:
+class OpenChunk(Struct):
     """A chunk whose first ``length`` bytes are in the part file; ``digester`` has been fed exactly those."""
 
     length: int

@@ -8,7 +8,6 @@ without cutting responses short; stealing is for the connection that turned out 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -62,8 +61,7 @@ class ChunkGrid(Struct, frozen=True):
         return offset // self.chunk_size
 
 
-@dataclass(slots=True, eq=False)
-class Extent:
+class Extent(Struct, eq=False):
     """Bytes ``[cursor, stop)`` that one request is to fetch; ``cursor`` moves as they arrive, ``stop`` falls when
     they are stolen.
     """
@@ -71,7 +69,7 @@ class Extent:
     cursor: int
     stop: int
     started_at: float = 0.0
-    began: int = field(default=-1)
+    began: int = -1
 
     def __post_init__(self) -> None:
         """Remember where it began, for the rate."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from resumable.events import EventName
@@ -89,8 +88,7 @@ class Mode(StrEnum):
     SEQUENTIAL = "sequential"  # the whole body from byte 0 each time
 
 
-@dataclass(slots=True, eq=False)
-class Session:
+class Session(Struct, eq=False):
     """One download in one process. Sizes are bytes."""
 
     download_id: str

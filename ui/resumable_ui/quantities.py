@@ -12,17 +12,18 @@ from typing import Final
 MAX_BYTES: Final = 2**63 - 1
 
 # Digits are bounded and ASCII: \d takes other alphabets, and int() refuses above 4,300 digits in words of its own.
-_SIZE: Final = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*(?:([KMGT])(B|iB)?|B)?", re.IGNORECASE | re.ASCII)
-_DURATION: Final = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?\s*(?:ms|[smhdw])\s*)+", re.IGNORECASE | re.ASCII)
-_DURATION_PART: Final = re.compile(r"([0-9.]+)\s*(ms|[smhdw])", re.IGNORECASE | re.ASCII)
-_NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
+# Compiled by ``re`` at their first use: most command lines hold no quantity.
+_SIZE: Final = r"(?ai)([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*(?:([KMGT])(B|iB)?|B)?"
+_DURATION: Final = r"(?ai)(?:[0-9]{1,12}(?:\.[0-9]{1,9})?\s*(?:ms|[smhdw])\s*)+"
+_DURATION_PART: Final = r"(?ai)([0-9.]+)\s*(ms|[smhdw])"
+_NUMBER: Final = r"(?a)[0-9]{1,12}(?:\.[0-9]{1,9})?"
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _POWERS: Final = {"K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def parse_size(text: str) -> int:
     """Return bytes for ``1048576``, ``10M`` or ``10MiB`` (1024s), ``10MB`` (1000s); raise ValueError otherwise."""
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip())
     if match is None:
         msg = f"not a size: {text!r} (examples: 500K, 10M, 1.5G, 10MB)"
         raise ValueError(msg)
@@ -47,10 +48,10 @@ def parse_rate(text: str) -> int | None:
 def parse_duration(text: str) -> float:
     """Return seconds for ``90``, ``90s``, ``5m``, ``1h30m`` or ``7d``; raise ValueError for anything else."""
     stripped = text.strip()
-    if _NUMBER.fullmatch(stripped):
+    if re.fullmatch(_NUMBER, stripped):
         return float(stripped)
-    if _DURATION.fullmatch(stripped):
-        return sum(float(number) * _SECONDS[unit.lower()] for number, unit in _DURATION_PART.findall(stripped))
+    if re.fullmatch(_DURATION, stripped):
+        return sum(float(number) * _SECONDS[unit.lower()] for number, unit in re.findall(_DURATION_PART, stripped))
     msg = f"not a duration: {text!r} (examples: 90, 90s, 5m, 1h30m, 7d)"
     raise ValueError(msg)
 
