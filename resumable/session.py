@@ -136,7 +136,7 @@ class Session(Struct, eq=False):
     """Whether kept bytes were proved by comparing them with fetched ones."""
     tag_was_missing: bool = False
     """Whether an answer was confirmed by its date alone, though a tag is known."""
-    _dest: tuple[str | None, Path | None] = field(default=(None, None), init=False, repr=False, compare=False)
+    _dest: tuple[str | None, Path | None] = (None, None)
     """The path that was made of a name last."""
     range_faults: int = 0
     repairs: int = 0
