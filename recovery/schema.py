@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pkgutil import get_data
 
@@ -50,7 +50,7 @@ CREATE TABLE meta (
   crc   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
-_COMMENT_OR_SPACE = re.compile(r"""(?P<kept>'[^']*'|"[^"]*")|(?:--[^\n]*|/\*.*?\*/|\s)+""", re.DOTALL)
+_COMMENT_OR_SPACE = r"""(?s)(?P<kept>'[^']*'|"[^"]*")|(?:--[^\n]*|/\*.*?\*/|\s)+"""
 _FRAME_TABLES = frozenset({"components", "meta"})
 
 
@@ -173,9 +173,11 @@ def require_tables(conn: sqlite3.Connection, schemas: Sequence[Schema]) -> None:
         sqlite3.DatabaseError: SQLite cannot read it.
     """
     file_identity(conn)
-    actual = dict(_definitions(conn))
+    actual = _definitions(conn)
     for name, sql in _expected(tuple(schemas)).items():
-        if actual.get(name) != sql:
+        found = actual.get(name)
+        # Nearly always they are the same to the letter; to take comments out is a fifth of the time of an opening.
+        if found != sql and (found is None or _without_comments(found) != _without_comments(sql)):
             msg = f"table or index {name} is not as it was created"
             raise DamagedSchema(msg)
 
@@ -184,20 +186,25 @@ def require_tables(conn: sqlite3.Connection, schemas: Sequence[Schema]) -> None:
 def _expected(schemas: tuple[Schema, ...]) -> dict[str, str]:
     with_tables = sqlite3.connect(":memory:", isolation_level=None)
     try:
+        with_tables.execute("BEGIN")  # once for all of them: half the time
         _run(with_tables, _FRAME)
         for schema in schemas:
             for migration in schema.migrations:
                 _run(with_tables, migration)
-        return dict(_definitions(with_tables))
+        return _definitions(with_tables)
     finally:
         with_tables.close()
 
 
-def _definitions(conn: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+def _definitions(conn: sqlite3.Connection) -> dict[str, str]:
     # Indexes that SQLite makes by itself have no SQL.
-    for name, sql in conn.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"):
-        # SQLite keeps comments: a better one must not make everybody's file look damaged.
-        yield str(name), _COMMENT_OR_SPACE.sub(lambda found: found["kept"] or " ", str(sql)).strip()
+    found = conn.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return {str(name): str(sql) for name, sql in found}
+
+
+def _without_comments(sql: str) -> str:
+    """SQLite keeps comments: a better one must not make everybody's file look damaged."""
+    return re.sub(_COMMENT_OR_SPACE, lambda found: found["kept"] or " ", sql).strip()
 
 
 def _versions(conn: sqlite3.Connection) -> dict[str, int]:

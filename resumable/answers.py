@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -26,10 +26,11 @@ several that leaves it out costs a request, not the bytes that are kept.
 class Answers:
     """The answers of one session's source."""
 
-    def __init__(self, session: Session, adapters: Adapters) -> None:
-        """Prepare; nothing is asked yet."""
+    def __init__(self, session: Session, adapters: Adapters, *, answered: Callable[[], None]) -> None:
+        """Prepare; nothing is asked yet. ``answered`` is called whenever the head of an answer has come."""
         self._session = session
         self._adapters = adapters
+        self._answered = answered
 
     @property
     def must_prove(self) -> bool:
@@ -60,6 +61,7 @@ class Answers:
             generation = source.generation
             request = source.request(request_headers(expected), session.request.options)
             async with self._adapters.transport.fetch(request) as response:
+                self._answered()
                 hops = [hop.headers for hop in response.hops]
                 decision = self._confirmed(
                     expected, interpret(expected, response.status, response.headers, hops), response

@@ -41,6 +41,8 @@ PROGRESS_QUANTUM: Final = 1 << 20
 """A broken connection that brought this much (or a whole chunk) is simply replaced; less counts as a failure."""
 _LOOK_S: Final = 1.0
 """How often a crew looks, while nothing happens, whether there is work for more connections."""
+_HEAD_START_S: Final = 0.05
+"""How long an audit lets requests go first, at the most; they had to wait 20 ms for its first hashes."""
 _SUSPICIOUS: Final = frozenset(
     {
         Fault.NO_CONTENT_RANGE,
@@ -65,7 +67,8 @@ class Crew:
         """
         self._session = session
         self._adapters = adapters
-        self._answers = Answers(session, adapters)
+        self._asked = asyncio.Event()
+        self._answers = Answers(session, adapters, answered=self._asked.set)
         self._books = Checkpointer(session, adapters, progress)
         self._probe = RangeProbe(session)
         self._work = Work(
@@ -108,8 +111,8 @@ class Crew:
 
     async def _until_complete(self) -> None:
         while not self._complete():
-            self._audit_once()
             self._spawn()
+            self._audit_once()
             if not self._fetchers and not self._auditing:
                 raise self._most_telling()
             await self._wait()
@@ -117,7 +120,15 @@ class Crew:
     def _audit_once(self) -> None:
         if self._auditing and not self._audited:
             self._audited = True
-            self._in_background(self._books.audit(self.woken), "audit")
+            self._in_background(self._audit(), "audit")
+
+    async def _audit(self) -> None:
+        """Judge former claims, once what is missing has been asked for: hashing takes the processors from all else."""
+        if self._fetchers:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HEAD_START_S):
+                    await self._asked.wait()
+        await self._books.audit(self.woken)
 
     def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -189,6 +200,7 @@ class Crew:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._over.append(task)
+        self._asked.set()
         self._wake.set()
 
     # -- what became of a connection -----------------------------------------------------------------------------------

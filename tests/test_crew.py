@@ -70,6 +70,41 @@ async def test_what_is_missing_is_fetched_while_the_audit_reads() -> None:
     assert rig.published == CONTENT
 
 
+class Silent(ScriptedTransport):
+    """Gives no answer until ``go``; notes how many reads of the part file there had been at each request."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.go = asyncio.Event()
+        self.go.set()
+        self.reads = lambda: 0
+        self.reads_before: list[int] = []
+
+    @asynccontextmanager
+    async def fetch(self, request: Fetch) -> AsyncIterator[Response]:
+        self.reads_before.append(self.reads())
+        await self.go.wait()
+        async with super().fetch(request) as response:
+            yield response
+
+
+async def test_an_audit_lets_requests_go_first_and_waits_for_no_answer() -> None:
+    """Hashing takes the processors; an origin that is silent must not hold it up for long."""
+    transport = Silent(CONTENT)
+    rig = await half_done(transport)
+    held = HeldAudit(rig)
+    transport.reads = lambda: held.waiting
+    transport.reads_before.clear()
+    transport.go.clear()
+    attempt = asyncio.create_task(rig.attempt())
+    await rig.until(lambda: held.waiting)
+    assert transport.reads_before == [0]
+    transport.go.set()
+    held.go.set()
+    await attempt
+    assert rig.published == CONTENT
+
+
 @pytest.mark.parametrize(
     ("etag", "ranges"), [(None, True), ('"v1"', False)], ids=["no validator", "no ranges any more"]
 )
