@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -77,7 +77,7 @@ class Silent(ScriptedTransport):
         super().__init__(content)
         self.go = asyncio.Event()
         self.go.set()
-        self.reads = lambda: 0
+        self.reads: Callable[[], int] = lambda: 0
         self.reads_before: list[int] = []
 
     @asynccontextmanager
