@@ -132,7 +132,7 @@ def _connect(path: Path, parameters: str, wait_s: float) -> StoreConnection:
 
 
 def _set_up(conn: StoreConnection) -> None:
-    for pragma in ("cache_size = -256", "temp_store = MEMORY", "trusted_schema = OFF", "cell_size_check = ON"):
+    for pragma in ("cache_size = -1024", "temp_store = MEMORY", "trusted_schema = OFF", "cell_size_check = ON"):
         conn.execute(f"PRAGMA {pragma}")
     conn.execute("PRAGMA mmap_size = 0")  # a stray pointer must not reach the file, nor its truncation kill us
     conn.execute("PRAGMA foreign_keys = ON")

@@ -298,6 +298,12 @@ class Crew:
         tasks = {*self._fetchers, *self._background}
         for task in tasks:
             task.cancel()
+        if self._complete() and not self._session.begun:  # a small file: the receipt that follows at once says it all
+            held_back = await until_done(*tasks)
+            self._take_back(tasks)
+            if held_back is not None:
+                raise held_back
+            return
         ending = asyncio.ensure_future(self._settle(tasks))
         held_back = await until_done(ending)
         if held_back is not None:
@@ -308,12 +314,13 @@ class Crew:
     async def _settle(self, tasks: set[asyncio.Task[None]]) -> None:
         if tasks:
             await asyncio.wait(tasks)
+        self._take_back(tasks)
+        await self._books.commit()
+
+    def _take_back(self, tasks: set[asyncio.Task[None]]) -> None:
         for task in tasks:
             if not task.cancelled():
                 task.exception()  # seen: the attempt has already been told why it ends
         for task in list(self._fetchers):
             self._let_go(task)
         self._background.clear()
-        if self._complete() and not self._session.begun:
-            return  # a small file: the receipt that follows at once says it all
-        await self._books.commit()

@@ -6,13 +6,14 @@ Not a scheduler: order, limits and retries are the callers' business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from resumable.settling import ended, until_done
+from resumable.settling import until_done
 
 __all__ = ["Hops", "io_executor", "shutdown_io_executor"]
 
@@ -80,7 +81,7 @@ class Hops:
     def __init__(self, executor: Executor | None = None) -> None:
         """Use ``executor``, or the process's own."""
         self._executor = executor
-        self._flying: set[asyncio.Future[Any]] = set()
+        self._flying: set[Future[Any]] = set()
 
     @property
     def flying(self) -> int:
@@ -97,29 +98,46 @@ class Hops:
         """
         executor = self._executor or io_executor()
         future = executor.submit(work)
-        waiter = asyncio.wrap_future(future)
-        self._flying.add(waiter)
-        waiter.add_done_callback(self._flying.discard)
+        self._flying.add(future)
+        # Not asyncio.wrap_future: its chain of callbacks costs two turns of the event loop more, of three.
+        landed = self._landing(future)
         try:
-            await ended(waiter)
+            await landed
         except asyncio.CancelledError:
             if not future.cancel():
+                waiter = asyncio.wrap_future(future)
                 await until_done(waiter)
                 if waiter.exception() is None and undo is not None:
                     result = waiter.result()
                     await until_done(asyncio.wrap_future(executor.submit(lambda: undo(result))))
             raise
-        if waiter.cancelled():
+        if future.cancelled():
             # Not our caller's cancellation, and it must not look like one.
             raise RuntimeError("the executor was shut down before the hop began")
-        return waiter.result()
+        return future.result()
+
+    def _landing(self, future: Future[Any]) -> asyncio.Future[None]:
+        """Return what is done, in the event loop, once the hop is."""
+        loop = asyncio.get_running_loop()
+        landed: asyncio.Future[None] = loop.create_future()
+
+        def over(hop: Future[Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._land, hop, landed)
+
+        future.add_done_callback(over)
+        return landed
+
+    def _land(self, hop: Future[Any], landed: asyncio.Future[None]) -> None:
+        self._flying.discard(hop)
+        if not landed.done():
+            landed.set_result(None)
 
     async def finish(self, last: Callable[[], None]) -> None:
         """Wait until no hop is under way, then run ``last`` in a thread; raise a cancellation only after it."""
         held_back = None
         while self._flying:
-            held_back = await until_done(*self._flying) or held_back
-            await asyncio.sleep(0)  # done futures leave the set in callbacks
+            held_back = await until_done(*map(self._landing, self._flying)) or held_back
         try:
             future = (self._executor or io_executor()).submit(last)
         except RuntimeError:

@@ -26,7 +26,7 @@ from resumable.run import Run
 from resumable.shared import Shared
 from resumable.standing import Standing
 from resumable.stopping import unless_stopped
-from resumable.verify import FileSize, There, already_there, peek
+from resumable.verify import FileSize, There, already_there, has_place, peek
 from resumable.views import first_view
 from resumable.viewwriter import ViewWriter
 
@@ -206,6 +206,8 @@ class Roster:
         self, run: Run, known: Known, turn: asyncio.Future[None], peeked: Awaitable[FileSize | None] | None
     ) -> There | None:
         """Return the file that makes a transfer needless; None also once somebody wants to stop, which its run does."""
+        if turn.done() and not turn.cancelled() and not has_place(run.request, known.receipt):
+            return None  # of most of a list of links: no task for that
 
         async def look() -> There | None:
             await turn

@@ -206,6 +206,15 @@ def peek(path: Path) -> FileSize | None:
     return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
+def has_place(request: DownloadRequest, receipt: FileRow | None) -> bool:
+    """Return whether ``already_there`` has somewhere to look: a name that was given, or that a former run has found."""
+    return not request.options.restart and _place(request, receipt) is not None
+
+
+def _place(request: DownloadRequest, receipt: FileRow | None) -> Path | None:
+    return request.dest or (receipt.path if receipt is not None and receipt.path.parent == request.directory else None)
+
+
 async def already_there(
     request: DownloadRequest,
     receipt: FileRow | None,
@@ -221,7 +230,7 @@ async def already_there(
     """
     if request.options.restart:
         return None
-    dest = request.dest or (receipt.path if receipt is not None and receipt.path.parent == request.directory else None)
+    dest = _place(request, receipt)
     found = None if peeked is None or receipt is None or receipt.path != dest else await peeked
     if dest is not None and (found is None or receipt is None or found != (receipt.size, receipt.mtime_ns)):
         found = await asyncio.to_thread(_stat, dest)
