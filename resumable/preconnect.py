@@ -1,8 +1,9 @@
 """Connections that are begun before the program that will use them has been loaded.
 
-Resolver and kernel need no Python for a handshake, and loading an HTTP stack takes longer than one: begun when the
-command line is known, the connection is there when the first request is. Nothing is sent over it before that, and
-whatever is odd about it only means that a new one is made. It imports nothing that is slow.
+Resolver and kernel need no Python for a handshake, nor OpenSSL for reading certificates, and loading an HTTP stack
+takes longer than both: begun when the command line is known, the connection is there when the first request is. Nothing
+is sent over it before that, and whatever is odd about it only means that a new one is made. It imports nothing that is
+slow, at least not in a thread that somebody waits for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import socket
 import threading
 from collections.abc import Sequence
 
+TYPE_CHECKING = False  # type checkers take it for True
+if TYPE_CHECKING:
+    import ssl
+
 SPARE_S = 5.0
 """How long connections that nobody has asked for are kept once there is somebody who could."""
 
@@ -20,12 +25,18 @@ SPARE_S = 5.0
 class Preconnect:
     """Connections to one server, for whoever asks for one to that very address."""
 
-    def __init__(self, host: str, port: int, *, count: int) -> None:
-        """Begin ``count`` of them, in a thread of its own; ``host`` is a name in ASCII or an address."""
+    def __init__(self, host: str, port: int, *, count: int, tls: bool = False) -> None:
+        """Begin ``count`` of them, in a thread of its own, and with ``tls`` to read certificates, in another; ``host``
+        is a name in ASCII or an address.
+        """
         self._lock = threading.Lock()
         self._begun: list[Begun] = []
         self._closed = False
+        self._context: ssl.SSLContext | None = None
         threading.Thread(target=self._begin, args=(host, port, count), name="preconnect", daemon=True).start()
+        self._reading = threading.Thread(target=self._read, name="certificates", daemon=True) if tls else None
+        if self._reading is not None:
+            self._reading.start()
 
     def take(self, family: int, address: Sequence[object]) -> socket.socket | None:
         """Return a connection to this address, there or on its way, that nothing has come over yet; None if none is."""
@@ -36,6 +47,12 @@ class Preconnect:
                     return begun
                 begun.close()
         return None
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return what has been made of this machine's certificates, as soon as they are read; None if none were."""
+        if self._reading is not None:
+            self._reading.join()
+        return self._context
 
     def close(self) -> None:
         """Close what nobody took; may be called again."""
@@ -61,6 +78,14 @@ class Preconnect:
                     self._begun.append(begun)
         except OSError:
             return  # whoever needs the connection finds out for himself, and can say it better
+
+    def _read(self) -> None:
+        from resumable.certificates import tls_context
+
+        try:
+            self._context = tls_context()
+        except (OSError, ValueError):
+            return  # it will be tried again where it can be told
 
 
 class Begun(socket.socket):

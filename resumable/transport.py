@@ -22,6 +22,7 @@ from yarl import URL
 
 from resumable import __version__
 from resumable.body import Answer
+from resumable.certificates import tls_context
 from resumable.connections import CleanConnector, HeadClock, head_clock
 from resumable.credentials import Secrets, Told, origin
 from resumable.errors import ConnectFailed, OriginError, RedirectRefused
@@ -206,9 +207,13 @@ class AiohttpTransport:
         if url.scheme != "https" and (proxy is None or proxy.url.scheme != "https"):
             return True
         if self._tls is None:
-            made = await asyncio.to_thread(_make_tls_context, self._ca_file)
+            made = await asyncio.to_thread(self._new_tls)
             self._tls = self._tls or made  # one context for all: connections are pooled by it
         return self._tls
+
+    def _new_tls(self) -> ssl.SSLContext:
+        made = None if self._preconnect is None or self._ca_file is not None else self._preconnect.tls()
+        return made or tls_context(self._ca_file)
 
 
 async def _send_once(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
@@ -243,12 +248,3 @@ def _options(url: URL, headers: CIMultiDict[str], proxy: Proxy | None) -> dict[s
         "proxy": None if proxy is None else proxy.url,
         "proxy_headers": tunnel or None,
     }
-
-
-def _make_tls_context(ca_file: str | Path | None) -> ssl.SSLContext:
-    """Verify always; TLS 1.2 at least (the default since Python 3.10). Blocking: reads certificates."""
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

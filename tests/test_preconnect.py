@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from resumable.certificates import tls_context
 from resumable.preconnect import Preconnect
 from resumable.transport import AiohttpTransport
-from resumable_ui import beforehand
+from resumable_ui import beforehand, running
 from resumable_ui.arguments import Arguments
 from tests.command import environment, run
 from tests.fetching import ask, fetch
 from tests.origin import Content, Origin
+from tests.servers import authority
 
 MIB = 1 << 20
 URL = "http://origin.example:8080/folder/file.bin?sig=secret"
@@ -126,6 +130,42 @@ def test_closed_while_the_name_is_looked_up_it_keeps_nothing(origin: Origin, mon
     assert begun.take(socket.AF_INET, ("127.0.0.1", port_of(origin))) is None
 
 
+@pytest.mark.blocking
+async def test_certificates_are_read_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And verify: what is read beforehand trusts whom the environment names, and nobody else."""
+    ca = authority(tmp_path)
+    with Origin(tls=ca.context("127.0.0.1")) as origin:
+        origin.put("/file", b"content")
+        for named, trusted in ((True, True), (False, False)):
+            with monkeypatch.context() as patch:
+                if named:
+                    patch.setenv("SSL_CERT_FILE", str(ca.ca_file))
+                begun = Preconnect("127.0.0.1", port_of(origin), count=1, tls=True)
+                assert begun.tls() is not None
+            transport = AiohttpTransport(environ={}, preconnect=begun)
+            outcome = await fetch(transport, ask(origin.url("/file")))
+            await transport.close()
+            assert (outcome.body == b"content", outcome.error is None) == (trusted, trusted)
+    assert origin.connections == 2
+
+
+def test_only_the_import_of_the_http_stack_reads_no_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that makes a context at the same time gets a whole one; afterwards everybody does."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority(tmp_path).ca_file))
+    made: list[ssl.SSLContext] = []
+    with running._certificates_unread():
+        making = threading.Thread(target=lambda: made.append(tls_context()))
+        making.start()
+        unread = tls_context()
+        making.join()
+    read = tls_context()
+    assert read.cert_store_stats()["x509_ca"] > 0
+    assert unread.cert_store_stats()["x509_ca"] == 0
+    assert made[0].cert_store_stats() == read.cert_store_stats()
+
+
 # -- when the command begins any ---------------------------------------------------------------------------------------
 
 
@@ -173,9 +213,16 @@ def test_only_a_command_that_will_ask_begins_connections(
         with open(name, "wb") as file:
             file.truncate(size)
     asked: list[tuple[str, int, int]] = []
-    monkeypatch.setattr(beforehand, "Preconnect", lambda host, port, count: asked.append((host, port, count)))
+    secure: list[bool] = []
+
+    def note(host: str, port: int, *, count: int, tls: bool) -> None:
+        asked.append((host, port, count))
+        secure.append(tls)
+
+    monkeypatch.setattr(beforehand, "Preconnect", note)
     beforehand.preconnect(arguments, environ)
     assert ([] if expected is None else [expected]) == asked
+    assert secure == [one.startswith("https:") for one in arguments.urls[: len(asked)]]
 
 
 # -- the command as a process ------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def preconnect(arguments: Arguments, environ: Mapping[str, str]) -> Preconnect |
         return None  # it may do as it is
     several = not arguments.restart and _size(path + ".part") >= _SEVERAL
     port = parts.port or (443 if scheme == "https" else 80)
-    return Preconnect(host, port, count=arguments.connections if several else 1)
+    return Preconnect(host, port, count=arguments.connections if several else 1, tls=scheme == "https")
 
 
 def _has_proxies(environ: Mapping[str, str]) -> bool:

@@ -8,6 +8,7 @@ import logging
 import signal
 import ssl
 import sys
+import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -165,18 +166,20 @@ def _certificates_unread() -> Iterator[None]:
     """Let aiohttp be imported without reading this machine's certificates, a third of the time that a command takes.
 
     Its module keeps two contexts, one for whoever brings none and one that verifies nothing; our transport makes its
-    own at the first ``https`` link. Were the first ever used, it would trust nobody.
+    own at the first ``https`` link. Were the first ever used, it would trust nobody. Another thread reads all the same.
     """
     real = ssl.SSLContext.set_default_verify_paths  # ``load_default_certs`` calls it too
-    ssl.SSLContext.set_default_verify_paths = _read_nothing  # type: ignore[method-assign, assignment]
+    importing = threading.get_ident()
+
+    def read_elsewhere(context: ssl.SSLContext) -> None:
+        if threading.get_ident() != importing:
+            real(context)
+
+    ssl.SSLContext.set_default_verify_paths = read_elsewhere  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
         ssl.SSLContext.set_default_verify_paths = real  # type: ignore[method-assign]
-
-
-def _read_nothing(context: ssl.SSLContext) -> None:
-    """Stand in for ``set_default_verify_paths``."""
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
