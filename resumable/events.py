@@ -7,12 +7,13 @@ Events are hints: losing one costs a stale pixel. URLs in them are redacted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from recovery.classify import UserAction
 from recovery.states import State
@@ -110,18 +111,18 @@ class DownloadView(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     """What was odd and did not stop it, the newest 20."""
 
+    def to_json(self) -> str:
+        """Return the wire form as JSON, for the fewest microseconds: it is written several times a second."""
+        try:
+            return _encoder.encode(self).decode()
+        except UnicodeEncodeError:  # a file name that is no UTF-8: only json writes lone surrogates
+            return json.dumps(self.to_wire(), separators=(",", ":"))
+
     def to_wire(self) -> dict[str, Any]:
         """Return a JSON-safe dict with exactly these fields."""
-        wire: dict[str, Any] = {}
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, ErrorView):
-                value = asdict(value)
-            elif isinstance(value, StrEnum):
-                value = value.value
-            elif isinstance(value, tuple):
-                value = [item.value if isinstance(item, StrEnum) else item for item in value]
-            wire[name] = value
+        wire: dict[str, Any] = msgspec.to_builtins(self)
+        for name in _LISTS:
+            wire[name] = list(wire[name])
         return wire
 
     @classmethod
@@ -141,6 +142,8 @@ class DownloadView(Struct, frozen=True, kw_only=True):
         return cls(**values)
 
 
+_encoder = msgspec.json.Encoder()
+_LISTS = ("breaks", "actions", "warnings")
 _VIEW_FIELDS = frozenset(DownloadView.__struct_fields__)
 _ERROR_FIELDS = ErrorView.__struct_fields__
 

@@ -22,7 +22,6 @@ __all__ = ["ViewRow", "newest_seq", "put_views", "read_view", "views", "written_
 
 _COLUMNS: Final = "download_id, seq, generation, written_at, view, crc"
 _PUT: Final = "INSERT OR REPLACE INTO download_views VALUES (?, ?, ?, ?, ?, ?)"
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 _decoder = msgspec.json.Decoder(DownloadView)
 
 
@@ -47,7 +46,7 @@ def put_views(conn: sqlite3.Connection, views: Sequence[tuple[DownloadView, int]
         owner, current = leases.get(view.download_id, (None, None))
         if current is None or owner not in {None, view.owner} or generation not in {0, current}:
             continue
-        rows.append(sealed((view.download_id, seq + len(rows), current, float(now), _encode(view.to_wire()))))
+        rows.append(sealed((view.download_id, seq + len(rows), current, float(now), view.to_json())))
     conn.executemany(_PUT, rows)
 
 
