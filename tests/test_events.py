@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from recovery.events import GateEvent, HealthEvent, OperationEvent
 from recovery.gate import GatePhase
 from recovery.states import State
 from recovery.taxonomy import machine, network
-from recovery.verdict import Verdict
+from recovery.verdict import UserAction, Verdict
+from resumable.events import DownloadView, ErrorView
 
 FULL = OperationEvent(
     operation_id="k3v9",
@@ -116,3 +118,36 @@ def test_events_cannot_be_changed_after_they_happened() -> None:
     """A receiver cannot alter what the next one sees."""
     with pytest.raises(AttributeError, match="immutable"):
         FULL.rev = 13  # type: ignore[misc]
+
+
+VIEW = DownloadView(
+    download_id="d1",
+    filename="model.bin",
+    state=State.WAITING,
+    bytes_done=5,
+    bytes_total=9,
+    breaks=(3, 5),
+    retry_at=1_700_000_005.5,
+    error=ErrorView(code="reset", category="network", message="the connection broke", retryable=True),
+    actions=(UserAction.RETRY_NOW, UserAction.CANCEL),
+    warnings=("odd",),
+)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "modèle \N{SNOWMAN}.bin", "no UTF-8: \udcff.bin"])
+def test_a_view_as_json_is_its_wire_form(name: str) -> None:
+    """Plain lists, words and numbers, whichever way it is written; and the view can be made from it again."""
+    view = replace(VIEW, filename=name)
+    wire = view.to_wire()
+    assert wire == json.loads(view.to_json())
+    assert list(wire) == list(DownloadView.__struct_fields__)
+    assert (wire["state"], wire["breaks"], wire["actions"]) == ("waiting", [3, 5], ["retry_now", "cancel"])
+    assert {str, int, float, bool, list, dict, type(None)} >= {type(value) for value in wire.values()}
+    assert wire["error"] == {
+        "code": "reset",
+        "category": "network",
+        "message": "the connection broke",
+        "detail": "",
+        "retryable": True,
+    }
+    assert view == DownloadView.from_wire(wire)
