@@ -50,7 +50,14 @@ def write_all(
 
 
 def _next(left: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
-    return [memoryview(left[0])[:_PIECE]] if len(left[0]) > _PIECE else left[:_MOST_VECTORS]
+    """Return the first blocks of ``left`` that are one piece together, or a piece of the first."""
+    count = room = 0
+    for block in left[:_MOST_VECTORS]:
+        room += len(block)
+        if room > _PIECE:
+            break
+        count += 1
+    return left[:count] or [memoryview(left[0])[:_PIECE]]
 
 
 def _skip(left: list[bytes | memoryview], count: int) -> None:

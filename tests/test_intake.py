@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import mmap
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -192,6 +194,14 @@ async def test_reads_of_both_kinds_in_turn(origin: Origin, transport: AiohttpTra
 def test_a_buffer_is_as_large_as_asked_for(wanted: int, size: int) -> None:
     """Powers of two, between the smallest and the largest."""
     assert len(Buffers().lease(wanted)) == size
+
+
+@pytest.mark.parametrize("size", [SMALLEST, 128 << 10, LARGEST])
+def test_a_buffer_begins_at_a_page(size: int) -> None:
+    """Copied to elsewhere from a socket's pages, a block may take three times as long (decision 23)."""
+    buffer = Buffers().lease(size)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    assert start % mmap.PAGESIZE == 0
 
 
 def test_a_spent_budget_leaves_the_smallest_buffers() -> None:

@@ -283,6 +283,25 @@ async def test_short_writes_are_continued(
     assert (b"\0\0" + expected, hashlib.sha256(expected).digest()) == ((tmp_path / "x.part").read_bytes(), returned)
 
 
+async def test_a_large_block_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call is given more than 256 KiB, small blocks beside it still go together, and nothing is lost (decision 23)."""
+    real, sizes = os.pwritev, []
+
+    def counted(fd: int, blocks: list[bytes], offset: int) -> int:
+        sizes.append(sum(map(len, blocks)))
+        return real(fd, blocks, offset)
+
+    monkeypatch.setattr(partfile, "_SMALL_BLOCK", 0)
+    monkeypatch.setattr(os, "pwritev", counted)
+    blocks = [b"ab", b"c", os.urandom(600 * KIB), b"d", *(os.urandom(100 * KIB) for _ in range(5))]
+    part = await DiskPartFile.open(tmp_path / "x.part")
+    returned = await part.write(0, blocks, hashlib.sha256())
+    await part.close()
+    expected = b"".join(blocks)
+    assert (expected, hashlib.sha256(expected).digest()) == ((tmp_path / "x.part").read_bytes(), returned)
+    assert max(sizes) <= 256 * KIB, sizes
+
+
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
