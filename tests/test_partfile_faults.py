@@ -284,7 +284,7 @@ async def test_short_writes_are_continued(
 
 
 async def test_a_large_block_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No call is given more than 256 KiB, small blocks beside it still go together, and nothing is lost (decision 23)."""
+    """No call is given more than 256 KiB, small blocks go together, and nothing is lost (decision 23)."""
     real, sizes = os.pwritev, []
 
     def counted(fd: int, blocks: list[bytes], offset: int) -> int:
