@@ -67,6 +67,8 @@ class Reader:
         question = _Question(fn)
         self._asked.append(question)
         await thread.run(self._answer)
+        if question.open:
+            raise ReaderUnusable  # whose turn it was has failed in a way of his own, and heard of it
         if question.error is not None:
             raise question.error
         answer: T = question.answer

@@ -85,6 +85,31 @@ async def test_a_read_that_is_cancelled_keeps_nobody_waiting(state_path: Path) -
         assert await patient == ["x"]
 
 
+async def test_who_shares_a_turn_that_fails_oddly_is_answered_by_the_writer(
+    state_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with nothing, which would look as if nothing were stored; whose turn it was hears of it."""
+    async with await Database.open(state_path, [NOTES]) as database:
+        await database.write(note("x"))
+        go_on = threading.Event()
+        slow = asyncio.create_task(database.read(lambda _: go_on.wait(30)))
+        while not database._reader._opened:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+
+        def fails(_: Reader) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(Reader, "_current", fails)
+        asked = [asyncio.create_task(database.read(notes)) for _ in range(3)]
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await slow
+        first, *others = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(first, MemoryError)
+    assert others == [["x"], ["x"]]
+
+
 async def test_the_reader_follows_to_a_new_file(state_path: Path) -> None:
     """After the file was replaced under us, what is read is the file that is in use now."""
     async with await Database.open(state_path, [NOTES], limits=IMPATIENT) as database:
