@@ -123,11 +123,11 @@ class Journal(Transactions, Lookup):
         owner: str,
         ttl_s: float,
         now: float,
-        also: Callable[[sqlite3.Connection], None] | None = None,
+        also: Callable[[sqlite3.Connection, int], None] | None = None,
     ) -> tuple[Operation, int | None]:
         """``begin`` and ``claim`` in one transaction; the generation is None while another owner's lease is live.
 
-        ``also`` is called in that transaction once the lease is taken.
+        ``also`` is called in that transaction once the lease is taken, with its generation.
         """
         fresh_id = new_id()
         told: list[Operation] = []
@@ -141,7 +141,7 @@ class Journal(Transactions, Lookup):
             if generation is not None:
                 after_commit(conn, lambda: told.append(row))
                 if also is not None:
-                    also(conn)
+                    also(conn, generation)
             return row, generation
 
         # Nobody has been told anything yet: what a power cut takes back here is begun anew (docs/decisions/0017).

@@ -51,10 +51,10 @@ class JournalPort(Protocol):
         owner: str,
         ttl_s: float,
         now: float,
-        also: Callable[[sqlite3.Connection], None] | None = None,
+        also: Callable[[sqlite3.Connection, int], None] | None = None,
     ) -> tuple[Operation, int | None]:
         """Begin and take the lease in one transaction; the generation is None while another owner holds it. ``also`` is
-        called in it once the lease is taken, where there is a connection to call it with.
+        called in it once the lease is taken, with its generation, where there is a connection to call it with.
         """
 
     async def renew(
@@ -155,7 +155,7 @@ class Logbook:
         owner: str,
         ttl_s: float,
         now: float,
-        on_claim: Callable[[sqlite3.Connection], None] | None = None,
+        on_claim: Callable[[sqlite3.Connection, int], None] | None = None,
     ) -> None:
         """Nothing is read or written yet. ``on_claim`` is called in the transaction in which the lease is taken."""
         self._journal = journal

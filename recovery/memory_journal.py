@@ -57,7 +57,7 @@ class MemoryJournal:
         owner: str,
         ttl_s: float,
         now: float,
-        also: Callable[[sqlite3.Connection], None] | None = None,  # noqa: ARG002 - there is no connection
+        also: Callable[[sqlite3.Connection, int], None] | None = None,  # noqa: ARG002 - there is no connection
     ) -> tuple[Operation, int | None]:
         """See ``Journal.begin_and_claim``; ``also`` is not called, for there is no connection to call it with."""
         await self._turn()

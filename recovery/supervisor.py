@@ -161,7 +161,7 @@ class Supervisor:
         on_give_up: Callable[[BaseException], Awaitable[bool]] | None = None,
         classifier: Classifier | None = None,
         entered: Operation | None = None,
-        on_claim: Callable[[sqlite3.Connection], None] | None = None,
+        on_claim: Callable[[sqlite3.Connection, int], None] | None = None,
     ) -> T:
         """Call ``attempt`` until it returns, and return what it returned.
 
@@ -172,7 +172,8 @@ class Supervisor:
         which is tried at once with a fresh budget. ``classifier`` judges this run's failures in place of the
         supervisor's. ``entered`` is the operation's row where the caller has just written down its intent.
         ``on_claim`` is called in the transaction that takes the lease, to read what nobody else changes from then on;
-        perhaps more than once, and not at all where the journal has trouble or no connection.
+        perhaps more than once, and not at all where the journal has trouble or no connection. It is told
+        the generation, which tells a lease that an attempt has from one that came to nothing.
 
         An asyncio cancellation stops the attempt, records ``paused``, frees the lease and goes on its way, within a
         second.

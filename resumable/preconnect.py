@@ -12,6 +12,7 @@ import errno
 import select
 import socket
 import threading
+import time
 from collections.abc import Sequence
 
 TYPE_CHECKING = False  # type checkers take it for True
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import ssl
 
 SPARE_S = 5.0
-"""How long connections that nobody has asked for are kept once there is somebody who could."""
+"""How long a connection that nobody has asked for is kept: one that is older may have been forgotten on its way."""
 
 
 class Preconnect:
@@ -43,7 +44,7 @@ class Preconnect:
         with self._lock:
             for begun in [one for one in self._begun if one.goes_to(family, address)]:
                 self._begun.remove(begun)
-                if not stirred(begun):
+                if not begun.stale() and not stirred(begun):
                     return begun
                 begun.close()
         return None
@@ -92,16 +93,21 @@ class Begun(socket.socket):
     """A socket whose connection was begun; to connect it to the same address goes on with that."""
 
     _goal: tuple[object, ...] = ()
+    _since = 0.0
 
     def begin(self, address: tuple[object, ...]) -> bool:
         """Send off the handshake without waiting for it; return whether it was sent."""
         self.settimeout(0)
-        self._goal = address[:2]
+        self._goal, self._since = address[:2], time.monotonic()
         return self.connect_ex(address) in {0, errno.EINPROGRESS}
 
     def goes_to(self, family: int, address: Sequence[object]) -> bool:
         """Whether it was begun to this address."""
         return self.family == family and self._goal == tuple(address[:2])
+
+    def stale(self) -> bool:
+        """Whether it was begun too long ago to count on."""
+        return time.monotonic() - self._since > SPARE_S
 
     def connect(self, address: socket._Address, /) -> None:
         """Return where the connection stands, raise BlockingIOError where it is on its way and OSError where it failed:

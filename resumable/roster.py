@@ -262,7 +262,9 @@ class Roster:
             link="" if former is None else former.link,
         )
         if generation is not None:
-            (known, saved), run.at_claim = run.at_claim or await store.look(run.download_id), None
+            (of, known, saved), run.at_claim = run.at_claim or (None, None, None), None
+            if of != generation:  # there was no look, or the lease it was for came to nothing
+                known, saved = await store.look(run.download_id)
             if known is not None and known.request == stored:
                 run.session.looked = (saved,)  # under its lease, so nobody changes it before it is loaded
                 return

@@ -95,8 +95,8 @@ class Run:
         """Whether the store has what was asked for."""
         self.entered: Operation | None = None
         """The operation's row, where this run has entered it and has not run it yet."""
-        self.at_claim: tuple[DownloadRow | None, Saved | None] | None = None
-        """What the store had of it in the moment in which its lease was taken; nobody else changes it since."""
+        self.at_claim: tuple[int, DownloadRow | None, Saved | None] | None = None
+        """A lease's generation, and what the store had of it as that was taken; nobody else changes it since."""
         self.may_keep_links = True
         """Whether there may be secret links of it beside the store, by this run or a former one."""
         self.claimed_bytes: int | None = None
@@ -247,8 +247,8 @@ class Run:
         if row is not None:
             require_same_file(row.request, self.request, self.download_id)
 
-    def _claimed(self, conn: sqlite3.Connection) -> None:
-        self.at_claim = look_in(conn, self.download_id)
+    def _claimed(self, conn: sqlite3.Connection, generation: int) -> None:
+        self.at_claim = generation, *look_in(conn, self.download_id)
 
     def _new_session(self) -> Session:
         request = self.request

@@ -28,7 +28,7 @@ from resumable.credentials import Secrets, Told, origin
 from resumable.errors import ConnectFailed, OriginError, RedirectRefused
 from resumable.netrc_file import netrc_authorization
 from resumable.ports import Fetch, Hop, Response
-from resumable.preconnect import SPARE_S, Preconnect
+from resumable.preconnect import Preconnect
 from resumable.proxies import Proxy, proxy_for
 from resumable.redact import redact_url
 from resumable.redirects import location, next_hop, parse_url
@@ -187,8 +187,6 @@ class AiohttpTransport:
         self._slots.clear()
 
     def _new_session(self) -> aiohttp.ClientSession:
-        if self._preconnect is not None:
-            asyncio.get_running_loop().call_later(SPARE_S, self._preconnect.close)
         return aiohttp.ClientSession(
             connector=CleanConnector(allow_address=self._allow_address, preconnect=self._preconnect),
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from resumable import preconnect
 from resumable.certificates import tls_context
 from resumable.preconnect import Preconnect
 from resumable.transport import AiohttpTransport
@@ -135,6 +136,23 @@ def test_closed_while_the_name_is_looked_up_it_keeps_nothing(origin: Origin, mon
     closed.append(begun)
     soon(lambda: origin.connections > 0 and origin.open_connections == 0)
     assert begun.take(socket.AF_INET, ("127.0.0.1", port_of(origin))) is None
+
+
+@pytest.mark.blocking
+async def test_one_that_nobody_asks_for_is_not_kept(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download that follows another process, or waits, asks for none: it is closed after a while, request or not;
+    nor is one taken that is as old.
+    """
+    monkeypatch.setattr(preconnect, "SPARE_S", 0.05)
+    begun = Preconnect("127.0.0.1", port_of(origin), count=1)
+    soon(lambda: origin.connections == 1)
+    time.sleep(0.1)
+    assert begun.take(socket.AF_INET, ("127.0.0.1", port_of(origin))) is None
+    soon(lambda: origin.open_connections == 0)
+    begun = Preconnect("127.0.0.1", port_of(origin), count=1)
+    soon(lambda: origin.connections == 2)
+    async with running._transport(begun):
+        await origin.until(lambda: origin.open_connections == 0)
 
 
 @pytest.mark.blocking

@@ -46,7 +46,8 @@ async def test_what_is_read_as_the_lease_is_taken(state_path: Path, clock: FakeC
     """In the transaction of the claim: its row is there, and nobody can change anything in between."""
     seen: list[tuple[str, str, int]] = []
 
-    def look(conn: sqlite3.Connection) -> None:
+    def look(conn: sqlite3.Connection, generation: int) -> None:
+        assert generation == conn.execute("SELECT generation FROM operations").fetchone()[0]
         seen.append(conn.execute("SELECT state, owner, generation FROM operations").fetchone())
 
     async with journal_of("file", state_path, clock) as journal:

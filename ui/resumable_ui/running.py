@@ -116,8 +116,11 @@ def _run(arguments: Arguments, console: Console, make_manager: MakeManager, prec
 
 @asynccontextmanager
 async def _transport(preconnect: Preconnect) -> AsyncIterator[Transport]:
+    from resumable.preconnect import SPARE_S
     from resumable.transport import AiohttpTransport
 
+    # By then it has been used, or the download waits for something else: a server has better uses for a connection.
+    asyncio.get_running_loop().call_later(SPARE_S, preconnect.close)
     transport = AiohttpTransport(preconnect=preconnect)
     try:
         yield transport
