@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -283,3 +284,18 @@ async def test_a_second_pass_with_other_bytes_is_noticed_at_the_chunk(bench: Ben
         await bench.consume(bench.stream(bench.ledger.plan.take_all(), SequentialStream))
     assert caught.value.index == 1
     assert len(bench.part.content) <= CHUNK
+
+
+def test_a_buffer_that_could_not_be_had_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory once is no smaller budget for ever."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    buffers = Buffers()
+    with monkeypatch.context() as without_memory:
+        without_memory.setattr("resumable.buffers.mmap.mmap", refused)
+        with pytest.raises(OSError, match="Cannot allocate"):
+            buffers.lease(1 << 20)
+    assert buffers.leased == 0
+    assert len(buffers.lease(1 << 20)) == buffers.leased == 1 << 20
