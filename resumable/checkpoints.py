@@ -26,6 +26,7 @@ from resumable.rows import (
     FileRow,
     claimed_bytes,
     downloads,
+    names_file,
     put_download,
     put_file,
     read_download,
@@ -214,6 +215,10 @@ class SqliteCheckpoints:
     async def get(self, download_id: str) -> DownloadRow | None:
         """Return what was asked for, None where there is no intact row."""
         return await self._database.read(lambda conn: read_download(conn, download_id))
+
+    async def has_named(self, dest: Path) -> bool:
+        """Return whether the file of any download, whatever became of it, is to have this path."""
+        return await self._database.read(lambda conn: names_file(conn, dest))
 
     async def rows(self) -> list[DownloadRow]:
         """Return every intact download row."""

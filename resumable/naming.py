@@ -4,12 +4,14 @@ its part file.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Container
+import stat
+from collections.abc import Awaitable, Callable, Container
 from pathlib import Path
 from typing import Final
 
-from resumable.errors import PartFileBusy
+from resumable.errors import LocalError, PartFileBusy
 from resumable.filename import numbered
 from resumable.partfile import DiskPartFile
 
@@ -20,11 +22,16 @@ _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 
 
 async def open_new(
-    directory: Path, suggested: str, promised: Container[Path] = (), *, room: int | None = None
+    directory: Path,
+    suggested: str,
+    promised: Container[Path] = (),
+    *,
+    room: int | None = None,
+    named: Callable[[Path], Awaitable[bool]] | None = None,
 ) -> DiskPartFile:
     """Open the part file of ``suggested``, or of a numbered form of it that nobody has, in one thread hop. What another
     one opens in the moment in which it is made is left to it, and so is a path that is ``promised`` to somebody.
-    ``room`` is what ``DiskPartFile.open`` takes.
+    ``room`` is what ``DiskPartFile.open`` takes; ``named`` says whether a download goes by a path.
 
     Raises as ``DiskPartFile.open``.
     """
@@ -32,12 +39,53 @@ async def open_new(
     def choose() -> Path:
         return directory / f"{_reserve_name(directory, suggested, promised)}.part"
 
+    path = directory / suggested
     for _ in range(_MOST_RACES):
         try:
-            return await DiskPartFile.open(directory / f"{suggested}.part", choose=choose, room=room)
+            part = await DiskPartFile.open(directory / f"{suggested}.part", choose=choose, room=room)
         except PartFileBusy as error:
             busy = error
+            continue
+        if part.path.name == f"{suggested}.part" or path in promised or named is None:
+            return part
+        try:
+            return await _left_behind(path, part, named, room) or part
+        except BaseException:
+            await part.abandon()
+            raise
     raise busy
+
+
+async def _left_behind(
+    path: Path, numbered_part: DiskPartFile, named: Callable[[Path], Awaitable[bool]], room: int | None
+) -> DiskPartFile | None:
+    """Return the part file of ``path`` where a process that was killed has made it and no more: before the name was
+    written down, and nothing is in it. Else the file would be called ``name.1``, beside an empty part file for ever.
+    """
+    part_path = path.with_name(f"{path.name}.part")
+    try:
+        if not await asyncio.to_thread(_is_empty, part_path, path) or await named(path):
+            return None
+        found = await DiskPartFile.open(part_path, choose=lambda: part_path, room=room)
+    except LocalError:
+        return None  # somebody has it, or it is no file of ours
+    try:
+        if await asyncio.to_thread(_is_empty, part_path, path):  # now that nobody else can write to it
+            await numbered_part.abandon()
+            return found
+    except BaseException:
+        await found.close()
+        raise
+    await found.close()
+    return None
+
+
+def _is_empty(part_path: Path, path: Path) -> bool:
+    try:
+        found = os.lstat(part_path)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0 and not os.path.lexists(path)
 
 
 def _reserve_name(directory: Path, suggested: str, promised: Container[Path]) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "downloads",
     "has_rows",
     "is_text",
+    "names_file",
     "put_download",
     "put_file",
     "read_download",
@@ -124,6 +125,12 @@ def is_text(name: str) -> bool:
 def has_rows(conn: sqlite3.Connection, download_id: str) -> bool:
     """Return whether any table has something of this download, intact or not."""
     return bool(conn.execute(_HAS_ROWS, (download_id,)).fetchone()[0])
+
+
+def names_file(conn: sqlite3.Connection, dest: Path) -> bool:
+    """Return whether a download's row has this path as that of its file; looks at all of them."""
+    query = "SELECT 1 FROM downloads WHERE directory = ? AND filename = ? LIMIT 1"
+    return conn.execute(query, (stored_name(str(dest.parent)), stored_name(dest.name))).fetchone() is not None
 
 
 def put_download(conn: sqlite3.Connection, row: DownloadRow) -> None:

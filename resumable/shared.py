@@ -54,7 +54,9 @@ class Shared(Struct, frozen=True, kw_only=True):
             open_finished=FinishedFile.open,
             audit=lambda part, claims, size, length: audit(part, claims, chunk_size=size, complete_length=length),
             follow=FollowBehind,
-            open_new=lambda suggested, room: open_new(request.directory, suggested, self.promised, room=room),
+            open_new=lambda suggested, room: open_new(
+                request.directory, suggested, self.promised, room=room, named=self.store.has_named
+            ),
             throttle=combined(own, self.rate_limit),
             notify=notify,
             publishing=publishing,

@@ -1,0 +1,94 @@
+"""Names that origins give: whose part file is taken up, and whose is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from recovery.states import State
+from resumable.naming import open_new
+from tests.managing import Rig, content, whole
+from tests.origin import Behaviour, Origin
+
+A = content(1)
+
+
+def names(folder: Path) -> list[str]:
+    """Return what there is of the file, but for the state file."""
+    return sorted(path.name for path in folder.glob("f*"))
+
+
+async def test_an_empty_part_file_that_a_kill_has_left_is_taken_up(rig: Rig, origin: Origin) -> None:
+    """Killed between making it and writing its name down: the file has its name all the same, nothing is left over."""
+    origin.put("/f.bin", A)
+    (rig.folder / "f.bin.part").touch(0o600)
+    async with rig.manager() as manager:
+        result = await manager.start(origin.url("/f.bin"), directory=rig.folder)
+    assert (result.path.name, names(rig.folder)) == ("f.bin", ["f.bin"])
+    assert whole(A) == result.path.read_bytes()
+
+
+@pytest.mark.parametrize("why", ["bytes", "lock", "link", "second name", "file"])
+async def test_what_may_be_anybodys_is_left_alone(why: str, rig: Rig, origin: Origin) -> None:
+    """Bytes in it, somebody at work on it, no plain file, or the file itself is there: this one gets a number."""
+    origin.put("/f.bin", A)
+    part = rig.folder / "f.bin.part"
+    if why == "link":
+        part.symlink_to("f-elsewhere")
+    else:
+        part.touch(0o600)
+    if why == "bytes":
+        part.write_bytes(b"\0")
+    elif why == "second name":
+        os.link(part, rig.folder / "f-second")
+    elif why == "file":
+        (rig.folder / "f.bin").write_bytes(b"mine")
+    before = {path.name: path.lstat().st_ino for path in rig.folder.glob("f*")}
+    with (part if why == "lock" else rig.folder / "lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        async with rig.manager() as manager:
+            result = await manager.start(origin.url("/f.bin"), directory=rig.folder)
+    assert result.path.name == "f.1.bin"
+    assert {name: (rig.folder / name).lstat().st_ino for name in before} == before
+    assert sorted([*before, "f.1.bin"]) == names(rig.folder)
+
+
+async def test_the_empty_part_file_of_a_paused_download_is_its_own(rig: Rig, origin: Origin) -> None:
+    """It has a name and no byte yet; another link's file of the same name does not get in between."""
+    origin.put("/a/f.bin", A, script=[Behaviour(stall_at=0)])
+    origin.put("/b/f.bin", content(1, 2))
+    async with rig.manager() as manager:
+        first = manager.start(origin.url("/a/f.bin"), directory=rig.folder)
+        async for event in first.events():
+            if event.view.filename == "f.bin":
+                break
+        await first.pause()
+        assert (first.view.state, (rig.folder / "f.bin.part").stat().st_size) == (State.PAUSED, 0)
+        second = await manager.start(origin.url("/b/f.bin"), directory=rig.folder)
+        assert second.path.name == "f.1.bin"
+        await first.resume()
+        assert (await first).path.name == "f.bin"
+    assert whole(A) == (rig.folder / "f.bin").read_bytes()
+    assert whole(content(1, 2)) == second.path.read_bytes()
+
+
+async def test_cancelled_while_it_is_asked_whose_it_is(tmp_path: Path) -> None:
+    """Neither part file stays open, and the one that was made is gone."""
+    (tmp_path / "f.bin.part").touch(0o600)
+    asked = asyncio.Event()
+
+    async def named(_: Path) -> bool:
+        asked.set()
+        await asyncio.sleep(60)
+        return False
+
+    opening = asyncio.create_task(open_new(tmp_path, "f.bin", named=named))
+    await asked.wait()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert names(tmp_path) == ["f.bin.part"]
