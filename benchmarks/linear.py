@@ -107,6 +107,9 @@ class NoPart:
         """Pretend that it has its name."""
         return dest
 
+    async def abandon(self) -> None:
+        """Nothing to delete."""
+
     async def set_aside(self, path: Path) -> None:
         """Nothing to rename."""
 

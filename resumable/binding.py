@@ -168,6 +168,7 @@ class Binding:
         name = session.part.path.name.removesuffix(".part")
         await self._adapters.store.named(session.download_id, session.generation, session.request.directory / name)
         session.filename = name
+        session.name_is_new = True
 
     def _refuse_size(self, length: int) -> None:
         if self._too_large(length):

@@ -186,6 +186,24 @@ class Completion:
             raise held_back
         return finishing.result()
 
+    async def _published_before(self, dest: Path, ledger: Ledger) -> bool:
+        """Whether a former run has published this very file under the name that it had taken, and did not live to
+        record it: of a small file there was nothing yet by which the next run could have told.
+        """
+        session = self._session
+        if session.request.filename is not None or session.name_is_new or self._adapters.open_finished is None:
+            return False
+        grid = ledger.grid
+        file = await self._adapters.open_finished(dest, grid.complete_length)
+        if file is None:
+            return False
+        claims = {index: Checkpoint(index, grid.span(index).length, digest) for index, digest in ledger.digests.items()}
+        try:
+            verdicts = self._adapters.audit(file, claims, grid.chunk_size, grid.complete_length)
+            return all([audited.ok async for audited in verdicts])
+        finally:
+            await file.close()
+
     async def _publish(self, digest: str | None) -> Published | None:
         session = self._session
         ledger, representation, dest = session.bound_ledger, session.representation, session.dest
@@ -195,8 +213,12 @@ class Completion:
         replace = session.request.filename is not None and not session.request.options.no_clobber
         # Of one chunk, only now: a small file should not cost a hop more. What is larger has been read at its length.
         length = ledger.grid.complete_length if ledger.grid.count == 1 else None
-        while (path := await session.open_part.publish(dest, replace=replace, length=length)) is None:
-            if await self._heal(ledger):
+        path = dest if await self._published_before(dest, ledger) else None
+        if path is not None:
+            await session.open_part.abandon()
+        while path is None:
+            path = await session.open_part.publish(dest, replace=replace, length=length)
+            if path is None and await self._heal(ledger):
                 return None
         finished = Finished(
             path=path,

@@ -36,42 +36,41 @@ async def open_new(
     Raises as ``DiskPartFile.open``.
     """
 
+    path, part_path = directory / suggested, directory / f"{suggested}.part"
+    may_ask = named is not None and path not in promised
+
     def choose() -> Path:
+        if may_ask and _is_empty(part_path, path):
+            raise _LeftBehind
         return directory / f"{_reserve_name(directory, suggested, promised)}.part"
 
-    path = directory / suggested
     for _ in range(_MOST_RACES):
         try:
-            part = await DiskPartFile.open(directory / f"{suggested}.part", choose=choose, room=room)
+            return await DiskPartFile.open(part_path, choose=choose, room=room)
+        except _LeftBehind:
+            may_ask = False
+            found = None if named is None or await named(path) else await _taken_up(part_path, path, room)
+            if found is not None:
+                return found
         except PartFileBusy as error:
             busy = error
-            continue
-        if part.path.name == f"{suggested}.part" or path in promised or named is None:
-            return part
-        try:
-            return await _left_behind(path, part, named, room) or part
-        except BaseException:
-            await part.abandon()
-            raise
     raise busy
 
 
-async def _left_behind(
-    path: Path, numbered_part: DiskPartFile, named: Callable[[Path], Awaitable[bool]], room: int | None
-) -> DiskPartFile | None:
-    """Return the part file of ``path`` where a process that was killed has made it and no more: before the name was
-    written down, and nothing is in it. Else the file would be called ``name.1``, beside an empty part file for ever.
+class _LeftBehind(Exception):  # noqa: N818 - names what is there
+    """An empty part file of the name that is wanted."""
+
+
+async def _taken_up(part_path: Path, path: Path, room: int | None) -> DiskPartFile | None:
+    """Return the part file of ``path`` that a process has made which was killed before it wrote the name down; None
+    where it is somebody's. Left alone, the file would be called ``name.1``, beside an empty part file for ever.
     """
-    part_path = path.with_name(f"{path.name}.part")
     try:
-        if not await asyncio.to_thread(_is_empty, part_path, path) or await named(path):
-            return None
         found = await DiskPartFile.open(part_path, choose=lambda: part_path, room=room)
     except LocalError:
-        return None  # somebody has it, or it is no file of ours
+        return None  # somebody is at work on it, or it is no file of ours
     try:
         if await asyncio.to_thread(_is_empty, part_path, path):  # now that nobody else can write to it
-            await numbered_part.abandon()
             return found
     except BaseException:
         await found.close()

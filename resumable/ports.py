@@ -146,6 +146,9 @@ class PartFile(Readable, Protocol):
         overwrites: picks ``name.1.ext``. ``length`` truncates it first; None, and nothing else, where that says False.
         """
 
+    async def abandon(self) -> None:
+        """Close and delete it; a file already published stays."""
+
     async def set_aside(self, path: Path) -> None:
         """Rename the part file to ``path`` (a ``.suspect``), replacing an older one."""
 

@@ -136,6 +136,8 @@ class Session(Struct, eq=False):
     """Whether kept bytes were proved by comparing them with fetched ones."""
     tag_was_missing: bool = False
     """Whether an answer was confirmed by its date alone, though a tag is known."""
+    name_is_new: bool = False
+    """Whether this process took the name, which the origin gave, and no former one has published under it."""
     _dest: tuple[str | None, Path | None] = (None, None)
     """The path that was made of a name last."""
     range_faults: int = 0

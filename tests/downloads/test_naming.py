@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ async def test_the_empty_part_file_of_a_paused_download_is_its_own(rig: Rig, ori
 
 
 async def test_cancelled_while_it_is_asked_whose_it_is(tmp_path: Path) -> None:
-    """Neither part file stays open, and the one that was made is gone."""
+    """The part file stays as it was, and none is made."""
     (tmp_path / "f.bin.part").touch(0o600)
     asked = asyncio.Event()
 
@@ -92,3 +93,34 @@ async def test_cancelled_while_it_is_asked_whose_it_is(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await opening
     assert names(tmp_path) == ["f.bin.part"]
+
+
+@pytest.mark.parametrize("mib", [0, 1, 9])
+@pytest.mark.parametrize("there", ["the file", "another of its size", "nothing"])
+async def test_killed_between_the_name_of_the_file_and_its_receipt(
+    mib: int, there: str, rig: Rig, origin: Origin
+) -> None:
+    """It stands there already: no second one called name.1 beside it. What is not that very file is left alone."""
+    body = content(mib)
+    origin.put("/f.bin", body)
+    async with rig.manager() as manager:
+        first = await manager.start(origin.url("/f.bin"), directory=rig.folder)
+    with sqlite3.connect(rig.state) as state:  # as it was just before: named, claimed by a process that is dead
+        state.execute("DELETE FROM download_files")
+        state.execute("DELETE FROM download_views")
+        state.execute("DELETE FROM operations")
+    state.close()
+    if there == "nothing":
+        first.path.unlink()
+    elif there == "another of its size":
+        first.path.write_bytes(bytes(body.size))
+    before = first.path.stat().st_ino if there != "nothing" else 0
+    async with rig.manager() as manager:
+        second = await manager.start(origin.url("/f.bin"), directory=rig.folder)
+    assert whole(body) == second.path.read_bytes()
+    if there == "another of its size" and mib:
+        assert (second.path.name, names(rig.folder)) == ("f.1.bin", ["f.1.bin", "f.bin"])
+    else:
+        assert (second.path.name, names(rig.folder)) == ("f.bin", ["f.bin"])
+        assert there == "nothing" or before == first.path.stat().st_ino
+    assert second.size == body.size
