@@ -42,6 +42,9 @@ class FakeHandle:
     def retry_now(self) -> None:
         """Nothing waits here."""
 
+    def end(self, result: Result) -> None:
+        self._ending.set_result(result)
+
     def stop(self) -> None:
         if not self._ending.done():
             self.view = replace(self.view, state=State.PAUSED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -214,11 +215,26 @@ def test_cancelled_elsewhere_is_unfinished_but_no_failure(tmp_path: Path) -> Non
     assert "d1  f: cancelled. Kept 5 B of 10 B." in ran.err
 
 
+@pytest.mark.blocking
 def test_a_terminal_gets_bars_that_are_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And they are gone at the end."""
     for name, value in {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
-    ran = Ran(["get", A], FakeManager(endings={A: result_of()}), tmp_path, terminal=True)
+
+    def under_way() -> Ending:
+        loop = asyncio.get_running_loop()
+
+        def end_once_drawn() -> None:
+            if "50%" in (tmp_path / "stderr").read_text():
+                manager.handles[0].end(result_of())
+            else:
+                loop.call_later(0.01, end_once_drawn)
+
+        loop.call_soon(end_once_drawn)
+        return None
+
+    manager = FakeManager(endings={A: under_way})
+    ran = Ran(["get", A], manager, tmp_path, terminal=True)
     assert f"f {'█' * 6}{'░' * 6}  50% 5 B/10 B  0 B/s  time left unknown\r\x1b[K" in ran.err
     assert ran.err.endswith("checked by etag\n")
 
