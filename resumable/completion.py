@@ -17,6 +17,7 @@ from resumable.errors import DestinationError, DigestMismatch
 from resumable.events import EventName
 from resumable.ledger import Ledger
 from resumable.model import Checkpoint, Finished
+from resumable.ports import Readable
 from resumable.session import Adapters, Mode, Session
 from resumable.settling import until_done
 
@@ -97,17 +98,22 @@ class Completion:
         """Find chunks that are not on disk as they were received, after a wrong whole digest or where another program
         seems to have changed the file; True if there were any.
         """
-        session, grid = self._session, ledger.grid
+        session = self._session
         session.repairs += 1
-        claims = {index: Checkpoint(index, grid.span(index).length, digest) for index, digest in ledger.digests.items()}
-        verdicts = self._adapters.audit(session.open_part, claims, grid.chunk_size, grid.complete_length)
-        damaged = [audited.checkpoint.index async for audited in verdicts if not audited.ok]
+        damaged = await self._damaged(session.open_part, ledger)
         if damaged:
             await self._take_back(ledger, damaged)
             self._adapters.notify(
                 EventName.REPAIRED, f"{len(damaged)} chunk(s) were damaged on disk: they are fetched again"
             )
         return bool(damaged)
+
+    async def _damaged(self, file: Readable, ledger: Ledger) -> list[int]:
+        """Return which chunks ``file`` does not have as they were received."""
+        grid = ledger.grid
+        claims = {index: Checkpoint(index, grid.span(index).length, digest) for index, digest in ledger.digests.items()}
+        verdicts = self._adapters.audit(file, claims, grid.chunk_size, grid.complete_length)
+        return [audited.checkpoint.index async for audited in verdicts if not audited.ok]
 
     async def _read_again(self, ledger: Ledger) -> bool:
         """The disk holds what came, and that is wrong: True where reading again may tell what the way has damaged.
@@ -193,14 +199,11 @@ class Completion:
         session = self._session
         if session.request.filename is not None or session.name_is_new or self._adapters.open_finished is None:
             return False
-        grid = ledger.grid
-        file = await self._adapters.open_finished(dest, grid.complete_length)
+        file = await self._adapters.open_finished(dest, ledger.grid.complete_length)
         if file is None:
             return False
-        claims = {index: Checkpoint(index, grid.span(index).length, digest) for index, digest in ledger.digests.items()}
         try:
-            verdicts = self._adapters.audit(file, claims, grid.chunk_size, grid.complete_length)
-            return all([audited.ok async for audited in verdicts])
+            return not await self._damaged(file, ledger)
         finally:
             await file.close()
 
