@@ -98,8 +98,10 @@ class WriteQueue:
 
     def _ring(self) -> None:
         rung, self._timer = self._loop.time(), None
+        if self._busy:
+            return  # it is set again when the thread reports; one set now would be in the past, and ring at every turn
         due = self._due()
-        if self._busy or due is None or (self._store.probe_at is None and due > rung):
+        if due is None or (self._store.probe_at is None and due > rung):
             self.set_timer()
         else:
             self._busy = True
