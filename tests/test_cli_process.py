@@ -293,6 +293,23 @@ def test_help_to_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize("words", ["--help", "--version", "get --help", "status", "get URL -q"])
+def test_a_full_disk_behind_stdout_is_said_once(tmp_path: Path, origin: Origin, words: str) -> None:
+    """`resumable status > report` on a full disk: one line tells why, and the code that this machine is to blame."""
+    given = [origin.url("/small.bin") if word == "URL" else word for word in words.split()]
+    if "help" not in words and "version" not in words:
+        given += ["--state", "state.db"]
+    if words == "status":
+        run("get", origin.url("/small.bin"), "--state", "state.db", cwd=tmp_path)
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "resumable", *given]
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), timeout=30, check=False
+        )
+    said = "resumable: cannot write to standard output: No space left on device\n"
+    assert (6, said) == (done.returncode, done.stderr.decode())
+
+
 # -- several processes -------------------------------------------------------------------------------------------------
 
 

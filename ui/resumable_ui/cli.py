@@ -67,6 +67,17 @@ def _print(text: str) -> int:
             sys.stdout.write(text)
             sys.stdout.flush()
         except BrokenPipeError:
-            # The interpreter flushes once more when it ends, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_stdout()
+        except OSError as error:
+            from resumable_ui.console import cannot_print
+            from resumable_ui.exitcodes import MACHINE
+
+            _forget_stdout()
+            print(f"resumable: {cannot_print(error)}", file=sys.stderr)
+            return MACHINE
     return 0
+
+
+def _forget_stdout() -> None:
+    # The interpreter flushes once more when it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

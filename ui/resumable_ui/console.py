@@ -62,6 +62,11 @@ def open_console(environ: Mapping[str, str]) -> Console:
     )
 
 
+def cannot_print(error: OSError) -> str:
+    """Say that what was asked for did not get out."""
+    return f"cannot write to standard output: {error.strerror}"
+
+
 def _same_terminal(one: int | None, other: int | None) -> bool:
     if one is None or other is None or not (os.isatty(one) and os.isatty(other)):
         return False

@@ -78,13 +78,6 @@ class Runner:
         self._stopped_by = self._stopped_by or number
         self._stop.set()
 
-    def _unwritable(self, error: OSError) -> None:
-        """Nobody reads stdout any more: end as a filter does. Other faults of stdout do not harm a download."""
-        if isinstance(error, BrokenPipeError):
-            self.stop(signal.SIGPIPE)
-        else:
-            self._note(f"resumable: cannot write to standard output: {error.strerror}", always=True)
-
     async def run(self, open_manager: OpenManager, begin: Callable[[DownloadManager], Awaitable[Begun]]) -> Ended:
         """Run what ``begin`` sets going until all of it has ended or a signal asks to stop."""
         loop = asyncio.get_running_loop()
@@ -93,10 +86,15 @@ class Runner:
         def hand_over(number: signal.Signals) -> None:
             loop.call_soon_threadsafe(self.stop, number)
 
+        tell = self._console.results.on_error
+
         def hand_over_error(error: OSError) -> None:
-            # Once the loop has ended nobody is left to be stopped, and how the command ends tells of the error.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._unwritable, error)
+            if isinstance(error, BrokenPipeError):
+                # Nobody reads any more: end as a filter does. Once the loop has ended nobody is left to be stopped.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(self.stop, signal.SIGPIPE)
+            elif tell is not None:
+                tell(error)  # no harm to a download
 
         self._console.results.on_error = hand_over_error
         with StopSignals(hand_over):

@@ -20,7 +20,7 @@ from resumable.events import DownloadEvent
 from resumable.redact import one_line, redact_text
 from resumable.requestlog import REQUESTS
 from resumable_ui.arguments import Arguments, UsageError
-from resumable_ui.console import Console
+from resumable_ui.console import Console, cannot_print
 from resumable_ui.exitcodes import FAULT, MACHINE, USAGE, exit_code
 from resumable_ui.output import LineWriter
 from resumable_ui.runner import Ended, Runner
@@ -49,6 +49,12 @@ def run_command(
     by whoever made it.
     """
     _log_to(console.notes, arguments.verbose)
+
+    def unwritable(error: OSError) -> None:
+        if not isinstance(error, BrokenPipeError):
+            console.notes.line(f"resumable: {cannot_print(error)}")
+
+    console.results.on_error = unwritable
     try:
         make = make_manager or _manager_type()
         gc.freeze()
