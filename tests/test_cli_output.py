@@ -322,7 +322,20 @@ def test_a_log_without_progress_still_tells_changes() -> None:
 def test_a_verbose_log_tells_every_broken_connection() -> None:
     """-v."""
     assert tell(LogLines(), EventName.INTERRUPTED, 0.0) is None
-    assert tell(LogLines(verbose=True), EventName.INTERRUPTED, 0.0) is not None
+    verbose = LogLines(verbose=True)
+    assert tell(verbose, EventName.INTERRUPTED, 0.0) is not None
+    assert verbose.broken_words("d1") == ""
+
+
+def test_broken_connections_without_a_line_are_counted_in_the_last_one() -> None:
+    """A file that came through nine cuts does not look like one that came through none."""
+    log = LogLines()
+    for n in range(9):
+        tell(log, EventName.INTERRUPTED, float(n))
+    tell(log, EventName.INTERRUPTED, 9.0, download_id="d2")
+    tell(log, EventName.COMPLETED, 10.0)
+    assert log.broken_words("d1") == "9 broken connections"
+    assert (log.broken_words("d1"), log.broken_words("d2")) == ("", "1 broken connection")
 
 
 # -- JSON --------------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ INTERRUPTED = Verdict(
     category=Category.INTERRUPTED,
     action=Action.RETRY,
     code="interrupted",
-    message="The connection broke in the middle of the transfer. What arrived is kept, and the rest can follow.",
+    message="The connection broke in the middle of the transfer. Trying again usually helps.",
     user_actions=GOES_ON,
 )
 DNS = Verdict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from recovery.verdict import Category
@@ -28,6 +29,7 @@ class LogLines:
         self._left_out = (frozenset() if verbose else _DETAILS) | (_ON_THE_BAR if bar else frozenset())
         self._progress = progress and not bar
         self._last: dict[str, float] = {}
+        self._untold: Counter[str] = Counter()
 
     def line(self, event: DownloadEvent) -> str | None:
         """Return the line for this event, None where it is not worth one."""
@@ -39,9 +41,15 @@ class LogLines:
             if not self._progress or event.ts - self._last.setdefault(download_id, event.ts) < INTERVAL_S:
                 return None
         elif event.event in self._left_out or (not self._verbose and _is_short_rest(event)):
+            self._untold[download_id] += event.event is EventName.INTERRUPTED
             return None
         self._last[download_id] = event.ts
         return f"{download_id}  {name_of(event.view)}: {event_words(event)}"
+
+    def broken_words(self, download_id: str) -> str:
+        """Return how many connections of a download broke without a line of their own, once: nothing is hidden."""
+        count = self._untold.pop(download_id, 0)
+        return "" if not count else f"{count} broken connection{'s' if count > 1 else ''}"
 
 
 def _is_short_rest(event: DownloadEvent) -> bool:

@@ -182,6 +182,9 @@ class Runner:
         failed = outcome.event is EventName.FAILED
         if failed or (outcome.event is not EventName.PAUSED or self._stopped_by is None):
             words = outcome_words(outcome)
+            broken = self._log.broken_words(outcome.view.download_id)
+            if outcome.result is not None and broken:
+                words += f", {broken} (-v tells of each)"
             if outcome.result is None and _is_known(outcome):
                 words += f" {next_step(outcome.view, self._arguments.state)}"
             self._note(f"{outcome.view.download_id}  {name_of(outcome.view)}: {words}".lstrip(), always=failed)
