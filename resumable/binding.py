@@ -208,9 +208,10 @@ class Binding:
         ledger = session.bound_ledger
         grid = ledger.grid
         if session.expected_digest is None:
-            self._adapters.notify(
-                EventName.WARNING, "a part file is there that nothing vouches for: it is fetched from the start"
-            )
+            if session.restarted is None:  # else it is our own, and has been told to be given up
+                self._adapters.notify(
+                    EventName.WARNING, "a part file is there that nothing vouches for: it is fetched from the start"
+                )
             return
         found = [i for i in range(grid.count) if any(one.covers(grid.span(i)) for one in written)]
         session.claims = {i: Checkpoint(i, grid.span(i).length, b"") for i in found}

@@ -75,6 +75,16 @@ async def test_without_a_digest_nothing_is_taken_over() -> None:
     assert "nothing vouches for" in rig.messages(EventName.WARNING)[0]
 
 
+async def test_our_own_part_file_of_another_link_is_not_told_as_a_strangers() -> None:
+    """That it is given up, and why, is told once, as the beginning anew."""
+    rig = lost(CONTENT[: 30 * CHUNK], sha256=None)
+    rig.session.kept_for_another = True
+    await rig.attempt()
+    assert rig.published == CONTENT
+    assert len(rig.messages(EventName.RESTARTED)) == 1
+    assert rig.messages(EventName.WARNING) == []
+
+
 async def test_a_restart_takes_nothing_over() -> None:
     """The person has said so."""
     rig = lost(CONTENT[: 30 * CHUNK], restart=True)
