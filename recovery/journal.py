@@ -17,7 +17,7 @@ In memory: ``Journal(await Database.open(None, [JOURNAL]))``.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from recovery.clock import Clock, SystemClock
@@ -62,22 +62,34 @@ class Journal(Transactions, Lookup):
     """All operations of one state file."""
 
     def __init__(
-        self, database: Database, *, clock: Clock | None = None, companions: Sequence[tuple[str, str]] = ()
+        self,
+        database: Database,
+        *,
+        clock: Clock | None = None,
+        companions: Sequence[tuple[str, str]] = (),
+        needed: Callable[[sqlite3.Connection], Container[str]] = lambda _: (),
     ) -> None:
         """``companions`` are tables of other packages, each with its column of operation ids: what is forgotten here is
-        forgotten there, too.
+        forgotten there, too. ``needed`` reads the ids of operations that ``prune`` leaves where they have failed, since
+        a retry would go on from what is written of them.
         """
         Transactions.__init__(self)
         Lookup.__init__(self, database)
         self._clock = clock or SystemClock()
         self._companions = tuple(companions)
+        self._needed = needed
         database.add_restore(self.restore_in)
 
     def relaxed(self) -> Journal:
         """Return this journal as one whose changes outlive the process but perhaps not a power cut: no write waits for
         the disk. For operations of which somebody else knows too, such as a message that its broker still has.
         """
-        return Journal(cast("Database", _Relaxed(self._database)), clock=self._clock, companions=self._companions)
+        return Journal(
+            cast("Database", _Relaxed(self._database)),
+            clock=self._clock,
+            companions=self._companions,
+            needed=self._needed,
+        )
 
     async def transact(self, work: Callable[[sqlite3.Connection], T], *, urgent: bool = True) -> T:
         """Run a write function of the caller's, which may use the ``..._in`` functions; see ``Database.write``."""
@@ -223,12 +235,13 @@ class Journal(Transactions, Lookup):
 
     async def prune(self, older_than: float, keep_per_project_bytes: int = 1_000_000) -> int:
         """Forget operations that ended before ``older_than`` (epoch seconds), and of each project the oldest ended ones
-        until what is left takes up no more than ``keep_per_project_bytes``; return how many.
+        until what is left takes up no more than ``keep_per_project_bytes``; return how many. What has failed and is
+        ``needed`` stays.
         """
         now = self._clock.time()
 
         def look(conn: sqlite3.Connection) -> tuple[list[str], list[str]]:
-            doomed = doomed_in(conn, older_than, keep_per_project_bytes, self._companions)
+            doomed = doomed_in(conn, older_than, keep_per_project_bytes, self._companions, self._needed(conn))
             return doomed, damaged_operations(conn)
 
         doomed, damaged = await self._database.read(look)

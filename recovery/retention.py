@@ -7,12 +7,12 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 
 from recovery.records import Operation
 from recovery.revs import keep_rev, newest_rev
 from recovery.rows import operations, read_operation
-from recovery.states import TERMINAL
+from recovery.states import TERMINAL, State
 
 __all__ = ["doomed_in", "forget_in", "sweep_out_in"]
 
@@ -59,14 +59,20 @@ def forget_in(conn: sqlite3.Connection, operation_ids: Collection[str], companio
 
 
 def doomed_in(
-    conn: sqlite3.Connection, older_than: float, keep_bytes: int, companions: Sequence[tuple[str, str]]
+    conn: sqlite3.Connection,
+    older_than: float,
+    keep_bytes: int,
+    companions: Sequence[tuple[str, str]],
+    needed: Container[str] = (),
 ) -> list[str]:
-    """Return the ended operations that are to be forgotten, see ``Journal.prune``. Reads only: it may take a while."""
+    """Return the ended operations that are to be forgotten, see ``Journal.prune``; none that has failed and is
+    ``needed``. Reads only: it may take a while.
+    """
     sizes = _sizes(conn, companions)
     ended: list[Operation] = []
     used: dict[str, int] = defaultdict(int)
     for row in operations(conn, ""):
-        if row.state in TERMINAL:
+        if row.state in TERMINAL and not (row.state is State.FAILED and row.operation_id in needed):
             ended.append(row)
         else:
             used[row.project] += sizes[row.operation_id]

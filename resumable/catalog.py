@@ -22,7 +22,17 @@ from recovery.transactions import new_id
 from resumable.errors import DownloadError
 from resumable.events import DownloadView
 from resumable.merging import NOTHING_KNOWN, Known, interrupted, merged, silent_at
-from resumable.rows import DownloadRow, FileRow, claimed_bytes, downloads, has_rows, read_download, read_file
+from resumable.pruning import with_part
+from resumable.rows import (
+    DownloadRow,
+    FileRow,
+    claimed_bytes,
+    claimed_ids,
+    downloads,
+    has_rows,
+    read_download,
+    read_file,
+)
 from resumable.viewrows import ViewRow, newest_seq, read_view, views, written_ids, written_since
 
 __all__ = ["Catalog", "Changes", "Cursor", "Entry", "known_here", "moved"]
@@ -250,13 +260,23 @@ class Catalog:
         return None
 
     async def prune(self, older_than_s: float) -> list[str]:
-        """Forget downloads that ended longer ago; returns which."""
+        """Forget downloads that ended longer ago; returns which. One that failed and can go on from its part file
+        stays: without its checkpoints those bytes would have to come again.
+        """
         horizon = self._clock.time() - older_than_s
-        old = [
-            op.operation_id
+        ended = {
+            op.operation_id: op.state
             for op in await self._journal.list(kind=_KIND)
             if op.state in TERMINAL and op.updated_at < horizon
-        ]
+        }
+        failed = {name for name, state in ended.items() if state is State.FAILED}
+
+        def claiming(conn: sqlite3.Connection) -> list[DownloadRow]:
+            rows = (read_download(conn, name) for name in failed & claimed_ids(conn))
+            return [row for row in rows if row is not None]
+
+        unfinished = await asyncio.to_thread(with_part, await self._database.read(claiming))
+        old = [name for name in ended if name not in unfinished]
         await self._journal.forget(old)
         return old
 

@@ -39,7 +39,7 @@ from resumable.opened import Opened
 from resumable.ports import Transport
 from resumable.request import checked_request, request_of
 from resumable.roster import Found, Roster
-from resumable.rows import COMPANIONS, DOWNLOADS
+from resumable.rows import COMPANIONS, DOWNLOADS, claimed_ids
 from resumable.shared import Shared
 from resumable.standing import Standing
 from resumable.statefile import default_state_path
@@ -133,7 +133,7 @@ class DownloadManager:
         clock = self._clock
         database = await Database.open(self._path, (JOURNAL, DOWNLOADS), clock=clock, on_health=self._on_health)
         self._database = await closing.enter_async_context(database)
-        self._journal = Journal(database, clock=clock, companions=COMPANIONS)
+        self._journal = Journal(database, clock=clock, companions=COMPANIONS, needed=claimed_ids)
         self._store = SqliteCheckpoints(database, clock=clock)
         self._links = LinkStore(self._path.with_name(self._path.name + ".links"))
         self._catalog = Catalog(database, self._journal, clock)
@@ -356,7 +356,7 @@ class DownloadManager:
         return await verify_file(path, receipt, sha256=sha256)
 
     async def prune(self, *, older_than_s: float) -> int:
-        """Forget downloads that ended longer ago than ``older_than_s`` seconds; their files stay. Returns how many."""
+        """Forget what ended over ``older_than_s`` seconds ago, but no failed one that can go on; returns how many."""
         forgotten = await self._catalog.prune(older_than_s)
         await asyncio.to_thread(self._links.drop_all, forgotten)
         return len(forgotten)

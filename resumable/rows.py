@@ -24,6 +24,7 @@ __all__ = [
     "DownloadRow",
     "FileRow",
     "claimed_bytes",
+    "claimed_ids",
     "downloads",
     "has_rows",
     "is_text",
@@ -171,6 +172,11 @@ def claimed_bytes(conn: sqlite3.Connection, download_id: str) -> int:
     """Return the bytes that the checkpoints of an unfinished download vouch for."""
     query = "SELECT COALESCE(SUM(length), 0) FROM download_chunks WHERE download_id = ?"
     return int(conn.execute(query, (download_id,)).fetchone()[0])
+
+
+def claimed_ids(conn: sqlite3.Connection) -> set[str]:
+    """Return the ids of the unfinished downloads whose checkpoints vouch for bytes."""
+    return {row[0] for row in conn.execute("SELECT DISTINCT download_id FROM download_chunks")}
 
 
 def put_file(conn: sqlite3.Connection, row: FileRow) -> None:

@@ -68,6 +68,7 @@ class FakeManager:
         self.settings: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.handles: list[FakeHandle] = []
+        self.forgotten = 12
         self.report: Any = None
         self.obeys = True
 
@@ -153,4 +154,4 @@ class FakeManager:
 
     async def prune(self, *, older_than_s: float) -> int:
         self.calls.append(("prune", older_than_s))
-        return 12
+        return self.forgotten

@@ -449,12 +449,22 @@ def test_verify_of_what_cannot_be_verified_is_one_line(
     assert (code, f"resumable verify: {words}\n") == (ran.code, ran.err)
 
 
-def test_prune_says_how_many(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (12, "12 downloads forgotten; their files stay.\n"),
+        (1, "1 download forgotten; its file stays.\n"),
+        (0, "No downloads to forget.\n"),
+    ],
+)
+def test_prune_says_how_many(count: int, words: str, tmp_path: Path) -> None:
     """And that files stay."""
     manager = FakeManager()
+    manager.forgotten = count
     ran = Ran(["prune", "--older-than", "1d", "--json"], manager, tmp_path)
-    assert (ran.code, manager.calls, ran.records) == (0, [("prune", 86_400.0)], [{"event": "pruned", "downloads": 12}])
-    assert "12 finished downloads forgotten" in ran.err
+    pruned = {"event": "pruned", "downloads": count}
+    assert (ran.code, manager.calls, ran.records) == (0, [("prune", 86_400.0)], [pruned])
+    assert ran.err == words
 
 
 # -- status ------------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from resumable.celery.scope import Scope, Users
 from resumable.events import DownloadView
 from resumable.manager import DownloadManager
 from resumable.model import Options
-from resumable.rows import COMPANIONS, DOWNLOADS
+from resumable.rows import COMPANIONS, DOWNLOADS, claimed_ids
 from resumable.statefile import default_state_path
 
 __all__ = [
@@ -207,7 +207,7 @@ def _look_after(app: Celery, options: WorkerOptions, runtimes: Runtimes) -> None
 async def _open_journal(path: Path, stack: AsyncExitStack) -> Journal:
     database = await Database.open(path, (JOURNAL, DOWNLOADS))
     stack.push_async_callback(database.close)
-    return Journal(database, companions=COMPANIONS)
+    return Journal(database, companions=COMPANIONS, needed=claimed_ids)
 
 
 def resumed_by_hand(rows: Iterable[Operation], now: float) -> list[Nudge]:

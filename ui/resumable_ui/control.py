@@ -213,8 +213,14 @@ async def prune(manager: DownloadManager, arguments: Arguments, console: Console
     if arguments.json:
         console.results.line(dump({"event": "pruned", "downloads": count}))
     if not arguments.quiet:
-        console.notes.line(f"{count} finished downloads forgotten; their files stay.")
+        console.notes.line(_forgotten(count))
     return DONE
+
+
+def _forgotten(count: int) -> str:
+    if count == 1:
+        return "1 download forgotten; its file stays."
+    return f"{count} downloads forgotten; their files stay." if count else "No downloads to forget."
 
 
 STEERING: Final = {"pause": pause, "cancel": cancel, "relink": relink, "verify": verify, "prune": prune}

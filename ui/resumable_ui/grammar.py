@@ -349,7 +349,10 @@ def _prefix(text: str) -> str:
 
 
 def _build_prune(parser: _Parser) -> None:
-    parser.description = "Forget downloads that ended long ago. Files are never touched."
+    parser.description = (
+        "Forget downloads that ended long ago: complete, cancelled, or failed with nothing kept. One that failed and "
+        "can go on from what it has stays until it is complete or cancelled. Files are never touched."
+    )
     parser.add_argument(
         "--older-than", type=_checked(parse_duration), metavar="TIME", help="ended longer ago than this (default 7d)"
     )

@@ -15,7 +15,7 @@ Downloads that continue where they stopped and are checked before they get their
   cancel ID         stop for good
   relink ID URL     give an expired link's download a fresh link
   verify FILE       check a file against what is known of it
-  prune             forget finished downloads
+  prune             forget what has ended; files stay, and what failed half-way
   serve             a web page that shows and steers them all
 
   --version, --help; `resumable COMMAND --help` says more about one of them
