@@ -138,7 +138,7 @@ class Result(Struct, frozen=True, kw_only=True):
     """Bytes on the wire in this run."""
     attempts: int
     elapsed: float
-    """Seconds from start to publication in this run."""
+    """Seconds from the first attempt of this run to publication; waiting for a slot is not among them."""
     verified_by: str
     """What proves that the content is of one version: ``digest`` (stated by caller or origin), ``etag``,
     ``last-modified``, ``overlap`` (bytes beside each break were fetched twice), or ``length`` alone.

@@ -61,3 +61,17 @@ async def test_everything_else_is_told_always() -> None:
     standing.engine_event(EventName.RESTARTED, "changed", session)
     standing.engine_event(EventName.INTERRUPTED, "cut", session)
     assert told == [EventName.RESTARTED, EventName.INTERRUPTED]
+
+
+async def test_seconds_count_from_the_first_attempt() -> None:
+    """Waiting in line among two thousand files makes no transfer slow; waiting between attempts is part of it."""
+    clock = FakeClock()
+    standing, _, _ = running(clock)
+    standing.begin()
+    await clock.advance(18.0)
+    standing.attempt_begins(1)
+    await clock.advance(2.0)
+    assert standing.elapsed == 2.0
+    standing.attempt_begins(2)
+    await clock.advance(1.0)
+    assert standing.elapsed == 3.0
