@@ -286,7 +286,8 @@ class Binding:
         session.restarted = reason
         session.compared = session.tag_was_missing = session.query_is_new = False
         # An origin that changes under our hands is read in one piece: several ranges could be of several versions.
-        session.mode = Mode.SINGLE if session.mode is not Mode.SEQUENTIAL else Mode.SEQUENTIAL
+        if session.mode is not Mode.SEQUENTIAL:
+            session.mode = Mode.SINGLE if session.changes_seen or session.doubtful else Mode.PARALLEL
         self._adapters.notify(EventName.RESTARTED, reason)
 
     def forget(self) -> None:

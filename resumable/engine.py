@@ -48,7 +48,8 @@ class Engine:
             return await self._beyond_doubt(progress)
         except RepresentationChanged as error:
             session.pending_restart = f"changed: {error.reason}"
-            session.changes_seen += 1
+            if session.received:  # else it changed since a former run, and not under our hands
+                session.changes_seen += 1
             raise
 
     async def close(self) -> None:

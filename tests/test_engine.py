@@ -157,6 +157,7 @@ async def test_an_object_replaced_between_runs_is_never_mixed() -> None:
     assert EventName.RESTARTED in rig.names()
     assert rig.session.restarted is not None
     assert "etag" in rig.session.restarted.lower()
+    assert rig.session.mode is Mode.PARALLEL  # as a new download: its validators tell versions apart
 
 
 async def test_an_object_replaced_in_mid_run_is_never_mixed() -> None:
@@ -178,6 +179,7 @@ async def test_an_object_replaced_in_mid_run_is_never_mixed() -> None:
         await rig.attempt()
     await rig.attempt()
     assert rig.published == OTHER
+    assert rig.session.mode is Mode.SINGLE  # it may do so again, under several connections
 
 
 async def test_without_validators_the_overlap_must_prove_the_resume() -> None:
