@@ -15,7 +15,7 @@ from resumable.events import EventName
 from resumable.filename import name_from
 from resumable.ledger import Ledger
 from resumable.lengthless import CHUNK_SIZE, MOST_READS, Spooled, framed, spool
-from resumable.model import Checkpoint, Saved
+from resumable.model import Checkpoint, Saved, There
 from resumable.plan import ChunkGrid, chunk_size_for
 from resumable.ports import Response
 from resumable.ranges import Span
@@ -24,9 +24,18 @@ from resumable.response import Accept
 from resumable.session import Adapters, Mode, Session
 from resumable.validators import elsewhere, has_validator, weakened
 
-__all__ = ["Binding"]
+__all__ = ["Binding", "Unclobbered"]
 
 _DIGEST_SIZE: Final = 32
+
+
+class Unclobbered(Exception):  # noqa: N818 - names what is there
+    """Ends an attempt whose answer has named a file that is there already."""
+
+    def __init__(self, there: There) -> None:
+        """Keep what is there."""
+        super().__init__(str(there.path))
+        self.there = there
 
 
 class Binding:
@@ -122,7 +131,8 @@ class Binding:
     async def adopt(self, accept: Accept, response: Response) -> None:
         """Bind the session to what the first usable answer says: identity, size, name, ranges.
 
-        Raises DigestMismatch where it contradicts the caller; LocalError where the file has no place.
+        Raises DigestMismatch where it contradicts the caller; LocalError where the file has no place; Unclobbered where
+        one of its name counts as done.
         """
         session = self._session
         representation = weakened(accept.representation) if session.doubtful else accept.representation
@@ -161,9 +171,15 @@ class Binding:
         self._adapters.notify(EventName.PROGRESS, "")
 
     async def _name(self, suggested: str, length: int | None) -> None:
-        """Take a name that nobody has, and open its part file, with room for ``length`` bytes if that many may come."""
+        """Take a name that nobody has, and open its part file, with room for ``length`` bytes if that many may come.
+
+        Raises Unclobbered where a file of the name counts as done.
+        """
         session = self._session
         if session.part is None:
+            there = None if self._adapters.unclobbered is None else await self._adapters.unclobbered(suggested)
+            if there is not None:
+                raise Unclobbered(there)
             session.part = await self._adapters.open_new(suggested, None if self._too_large(length) else length)
         name = session.part.path.name.removesuffix(".part")
         await self._adapters.store.named(session.download_id, session.generation, session.request.directory / name)

@@ -36,6 +36,8 @@ class Published(Struct, frozen=True):
     sha256: str | None
     """In hex; None where nobody asked for it."""
     verified_by: str
+    note: str = ""
+    """Why it needed no transfer, where that is so."""
 
 
 class Completion:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from resumable.binding import Binding
+from resumable.binding import Binding, Unclobbered
 from resumable.completion import Completion, Published
 from resumable.crew import Crew
 from resumable.errors import DigestMismatch, OriginError, RepresentationChanged, StatusError
@@ -51,6 +51,9 @@ class Engine:
             if session.received:  # else it changed since a former run, and not under our hands
                 session.changes_seen += 1
             raise
+        except Unclobbered as found:
+            there = found.there
+            return Published(there.path, there.size, there.sha256, there.verified_by, there.note)
 
     async def close(self) -> None:
         """Release the part file; everything stays on disk."""

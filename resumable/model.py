@@ -44,8 +44,9 @@ class Options(Struct, frozen=True, kw_only=True):
     wait_for_space: bool = True
     """Park when the disk is full and go on when space returns; False raises DiskFull."""
     no_clobber: bool = False
-    """A file that already stands at the destination is the result, and nothing is transferred; one that comes to stand
-    there meanwhile is kept, and the download gets a numbered name beside it.
+    """A file that already stands at the destination is the result, and nothing is transferred; where none is named, one
+    that has the name that the link gives, or the answer. One that comes to stand there meanwhile, also by another
+    download of the same manager, is kept, and the download gets a numbered name beside it.
     """
     restart: bool = False
     """Forget what is kept and begin at byte zero."""
@@ -145,3 +146,27 @@ class Result(Struct, frozen=True, kw_only=True):
     """
     download_id: str = ""
     warnings: tuple[str, ...] = ()
+
+
+class There(Struct, frozen=True, kw_only=True):
+    """A file that needs no transfer."""
+
+    path: Path
+    size: int
+    sha256: str | None
+    verified_by: str
+    note: str
+
+    def result(self, download_id: str, *, elapsed: float) -> Result:
+        """Return it as the result of a download; ``elapsed`` in seconds."""
+        return Result(
+            path=self.path,
+            size=self.size,
+            sha256=self.sha256,
+            bytes_resumed=self.size,
+            bytes_received=0,
+            attempts=0,
+            elapsed=elapsed,
+            verified_by=self.verified_by,
+            download_id=download_id,
+        )

@@ -18,7 +18,7 @@ from resumable.handle import DownloadHandle
 from resumable.joined import JoinedHandle
 from resumable.linkstore import LinkStore
 from resumable.merging import Known
-from resumable.model import DownloadRequest, Result
+from resumable.model import DownloadRequest, Result, There
 from resumable.redact import redact_url
 from resumable.request import id_of, key_of, links_of, relinked, require_same_file, stored_request
 from resumable.rows import DownloadRow
@@ -26,7 +26,8 @@ from resumable.run import Run
 from resumable.shared import Shared
 from resumable.standing import Standing
 from resumable.stopping import unless_stopped
-from resumable.verify import FileSize, There, already_there, has_place, peek
+from resumable.unclobbered import asks, before_answer
+from resumable.verify import FileSize, already_there, has_place, peek
 from resumable.views import first_view
 from resumable.viewwriter import ViewWriter
 
@@ -206,12 +207,16 @@ class Roster:
         self, run: Run, known: Known, turn: asyncio.Future[None], peeked: Awaitable[FileSize | None] | None
     ) -> There | None:
         """Return the file that makes a transfer needless; None also once somebody wants to stop, which its run does."""
-        if turn.done() and not turn.cancelled() and not has_place(run.request, known.receipt):
+        request, receipt, shared = run.request, known.receipt, self._shared
+        unclobbered = asks(request)
+        if turn.done() and not turn.cancelled() and not (unclobbered or has_place(request, receipt)):
             return None  # of most of a list of links: no task for that
 
         async def look() -> There | None:
             await turn
-            return await already_there(run.request, known.receipt, self._shared.transport, peeked=peeked)
+            if unclobbered:
+                return await before_answer(request, receipt, shared.brought)
+            return await already_there(request, receipt, shared.transport, peeked=peeked)
 
         try:
             return await unless_stopped(run.control, look())

@@ -42,7 +42,7 @@ from resumable.events import EventName
 from resumable.identity import link_of
 from resumable.joining import follow
 from resumable.merging import Known
-from resumable.model import DownloadRequest, Result, Saved
+from resumable.model import DownloadRequest, Result, Saved, There
 from resumable.redact import redact_url
 from resumable.request import require_same_file, stored_request
 from resumable.rows import DownloadRow
@@ -51,7 +51,7 @@ from resumable.shared import Shared
 from resumable.source import Source
 from resumable.standing import Standing
 from resumable.verdicts import PART_FILE_BUSY, disk_full_now
-from resumable.verify import There, as_promised
+from resumable.verify import as_promised
 
 __all__ = ["Run"]
 
@@ -313,9 +313,7 @@ class Run:
             if session.begun and self.request.options.restart:
                 # It has begun anew, and once: what came since is to be kept over a pause.
                 self.request = dataclasses.replace(self.request, options=replace(self.request.options, restart=False))
-        standing.view = replace(
-            standing.view, sha256=published.sha256, verified_by=published.verified_by, dest=str(published.path)
-        )
+        standing.published(published)
         self.done = self._result(published)
         return published
 
@@ -365,6 +363,8 @@ class Run:
         """From now on the attempt is waited for, however long the disk takes: it cannot be stopped half way."""
         if self._trial is not None:
             self._trial.in_thread = True
+        if self.request.options.no_clobber and self.session.dest is not None:
+            self._shared.brought.add(self.session.dest)
 
 
 async def _forget(_run: Run, _generation: int | None) -> None:

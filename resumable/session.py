@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from resumable.events import EventName
 from resumable.identity import identities, link_of
 from resumable.ledger import Ledger
-from resumable.model import Checkpoint, DownloadRequest, Saved
+from resumable.model import Checkpoint, DownloadRequest, Saved, There
 from resumable.ports import CheckpointStore, Clock, Digester, FinishedFile, PartFile, Readable, Transport
 from resumable.source import Source
 from resumable.validators import Proof, Representation, elsewhere, has_validator, proof
@@ -76,6 +76,8 @@ class Adapters(Struct, frozen=True, kw_only=True):
     """Told what happened, in words; synchronous and never raises."""
     open_finished: Callable[[Path, int], Awaitable[FinishedFile | None]] | None = None
     """Opens a file of exactly so many bytes under its final name; without it no publication is recognised."""
+    unclobbered: Callable[[str], Awaitable[There | None]] | None = None
+    """Returns the file that counts as done under the name that an answer suggests; None where none ever does."""
     publishing: Callable[[], None] = lambda: None
     """Called when publishing begins, which no cancellation cuts short."""
 

@@ -22,6 +22,7 @@ from resumable.partfile import DiskPartFile
 from resumable.ports import Transport
 from resumable.session import Adapters
 from resumable.throttle import RateLimit, combined
+from resumable.unclobbered import asks, under_name
 
 __all__ = ["Shared"]
 
@@ -39,6 +40,8 @@ class Shared(Struct, frozen=True, kw_only=True):
     follow: bool = True
     promised: set[Path] = field(default_factory=set)
     """Where files will stand that callers have named: nobody takes these names from his origin meanwhile."""
+    brought: set[Path] = field(default_factory=set)
+    """Where downloads that clobber nothing have put their files: what they have brought was not there already."""
 
     def adapters(
         self, request: DownloadRequest, *, notify: Callable[[EventName, str], None], publishing: Callable[[], None]
@@ -57,6 +60,7 @@ class Shared(Struct, frozen=True, kw_only=True):
             open_new=lambda suggested, room: open_new(
                 request.directory, suggested, self.promised, room=room, named=self.store.has_named
             ),
+            unclobbered=(lambda name: under_name(request, name, self.brought)) if asks(request) else None,
             throttle=combined(own, self.rate_limit),
             notify=notify,
             publishing=publishing,

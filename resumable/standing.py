@@ -14,6 +14,7 @@ from recovery.clock import Clock
 from recovery.events import OperationEvent
 from recovery.states import TERMINAL, State
 from recovery.verdict import Category
+from resumable.completion import Published
 from resumable.events import TERMINAL_EVENTS, DownloadEvent, DownloadView, EventName
 from resumable.mailbox import Mailbox
 from resumable.session import Session
@@ -63,6 +64,8 @@ class Standing:
         self._closed = False
         self._failed = False
         """Whether a failure is what the next attempt comes after."""
+        self._note = ""
+        """What is told with its completion."""
         self._speed = SpeedMeter()
         self._started = self._told_at = clock.monotonic()
         self._in_line = True
@@ -193,7 +196,8 @@ class Standing:
         self.refresh(session)
         name = EVENT_OF.get(event.state)
         if name is not None and (event.state is not previous or event.state is State.WAITING):
-            self.tell(name, self.view.error.message if self.view.error is not None else "")
+            note = self._note if event.state is State.COMPLETE else ""
+            self.tell(name, note if self.view.error is None else self.view.error.message)
         else:
             self._told(self, None)
 
@@ -220,6 +224,14 @@ class Standing:
         if name is EventName.PROGRESS and self.view == before and self._clock.monotonic() - self._told_at < _QUIET_S:
             return  # of a thousand that wait for their first byte, each would be told, drawn and stored every second
         self.tell(name, message)
+
+    def published(self, published: Published) -> None:
+        """Take what an attempt that succeeded has left; the supervisor says that the download is complete."""
+        self._note, size = published.note, published.size
+        view = replace(self.view, sha256=published.sha256, verified_by=published.verified_by, dest=str(published.path))
+        if published.note:  # no answer has told what is there already
+            view = replace(view, filename=published.path.name, bytes_done=size, bytes_total=size, bytes_resumed=size)
+        self.view = view
 
     def refresh(self, session: Session) -> None:
         """Bring the engine's numbers into the view."""

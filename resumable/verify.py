@@ -18,7 +18,7 @@ from resumable.digests import parse_sha256
 from resumable.errors import DestinationError, DigestMismatch, OriginError
 from resumable.hops import Hops, io_executor
 from resumable.identity import identities, share_link
-from resumable.model import DownloadRequest, Result
+from resumable.model import DownloadRequest, Result, There
 from resumable.ports import Transport
 from resumable.ranges import Span, parse_content_range, parse_unsatisfied_range
 from resumable.response import content_length
@@ -46,30 +46,6 @@ class VerifyReport(Struct, frozen=True, kw_only=True):
     """Spans whose chunks are not what was downloaded; known only where the download's receipt is."""
     source: str
     """What it was compared with: ``--sha256`` (``caller``) or the ``receipt`` of the download."""
-
-
-class There(Struct, frozen=True, kw_only=True):
-    """A file that needs no transfer."""
-
-    path: Path
-    size: int
-    sha256: str | None
-    verified_by: str
-    note: str
-
-    def result(self, download_id: str, *, elapsed: float) -> Result:
-        """Return it as the result of a download; ``elapsed`` in seconds."""
-        return Result(
-            path=self.path,
-            size=self.size,
-            sha256=self.sha256,
-            bytes_resumed=self.size,
-            bytes_received=0,
-            attempts=0,
-            elapsed=elapsed,
-            verified_by=self.verified_by,
-            download_id=download_id,
-        )
 
 
 async def verify_file(path: Path, receipt: FileRow | None, *, sha256: str | None) -> VerifyReport:
@@ -238,7 +214,7 @@ async def already_there(
         return None
     size, mtime_ns = found
     if request.options.no_clobber and request.dest is not None:
-        return await _kept(request, dest, size)
+        return await kept(request, dest, size)
     intact = receipt is not None and (receipt.size, receipt.mtime_ns, receipt.path) == (size, mtime_ns, dest)
     if request.sha256 is not None:
         known = receipt.sha256 if receipt is not None and intact else None
@@ -262,7 +238,7 @@ async def already_there(
     )
 
 
-async def _kept(request: DownloadRequest, dest: Path, size: int) -> There:
+async def kept(request: DownloadRequest, dest: Path, size: int) -> There:
     """Return the file that is not to be replaced; raises DigestMismatch where it is not the one that was promised."""
     wanted = request.sha256
     actual = None if wanted is None else (await _verify(dest, None, wanted)).sha256

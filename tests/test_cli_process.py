@@ -105,6 +105,23 @@ def test_a_list_from_standard_input_keeps_links_out_of_ps(tmp_path: Path, origin
     assert b"hunter2" not in b"".join(file.read_bytes() for file in tmp_path.glob("state.db*") if file.is_file())
 
 
+@pytest.mark.parametrize("words", [(), ("-d", "models"), ("-o", "small.bin"), ("-i", "list")], ids=" ".join)
+def test_no_clobber_counts_what_is_there_as_done(words: tuple[str, ...], tmp_path: Path, origin: Origin) -> None:
+    """In the current folder, in one that is named, under a name that is given, and for each file of a list."""
+    folder = tmp_path / "models" if "-d" in words else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / "small.bin").write_bytes(b"hi")
+    (tmp_path / "list").write_text(f"{origin.url('/small.bin')}\n{origin.url('/two.bin')}\n")
+    origin.put("/two.bin", SMALL)
+    listed = "-i" in words
+    ended = get("--no-clobber", *words, *([] if listed else [origin.url("/small.bin")]), cwd=tmp_path)
+    expected = [str(folder / "small.bin"), *([str(folder / "two.bin")] if listed else [])]
+    assert (0, expected) == (ended.code, sorted(ended.out.splitlines())), ended
+    assert (folder / "small.bin").read_bytes() == b"hi"
+    assert {one.path for one in origin.requests} == ({"/two.bin"} if listed else set())
+    assert not list(folder.glob("*.1.*"))
+
+
 def test_several_files_end_with_the_worst_code(tmp_path: Path, origin: Origin) -> None:
     """What is there is fetched; what is not is named with its reason."""
     urls = [origin.url("/small.bin"), origin.url("/missing.bin")]
