@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--cuts", type=int, default=3, help="connections to cut in the middle")
     options = parser.parse_args()
-    python = environment(extras="cli,speed")
+    python = environment(extras="cli,speed,web")
     with tempfile.TemporaryDirectory(prefix="resumable-") as name:
         folder = Path(name)
         (folder / "root").mkdir()

@@ -15,7 +15,7 @@ def environment(*, extras: str, folder: Path = ROOT / ".venv") -> Path:
     """Return the Python of a virtual environment in which this clone is installed (editable) with ``extras``.
 
     It is made when it is missing, and brought up to date when ``pyproject.toml`` has changed since. Exits with one line
-    when this Python is too old.
+    when this Python is too old, or nothing can be installed.
     """
     if sys.version_info < (3, 11):  # noqa: UP036 - this runs before any installer has checked
         sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]} ({sys.executable})")
@@ -30,8 +30,27 @@ def environment(*, extras: str, folder: Path = ROOT / ".venv") -> Path:
     if not python.exists():
         # Debian splits ensurepip off: a bare environment and the pip that is here do as well.
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--editable", f"{ROOT}[{extras}]"], check=True)
+    install = [*pip_for(python), "install", "--quiet", "--disable-pip-version-check"]
+    if subprocess.run([*install, "--editable", f"{ROOT}[{extras}]"], check=False).returncode:
+        sys.exit("pip could not install what is needed; its words are above")
     current = [line for line in have if line.startswith(digest)]
     stamp.write_text("\n".join([*current, f"{digest} {extras}", ""]))
     return python
+
+
+def pip_for(python: Path) -> list[str]:
+    """Return the command of a pip that installs into the environment of ``python``; exits with one line where there is
+    none.
+    """
+    # This may be the Python of an activated environment that was made here, without pip: the one behind it has made it.
+    for mine in dict.fromkeys((sys.executable, getattr(sys, "_base_executable", sys.executable))):
+        if _runs(mine, "-c", "import pip"):
+            return [mine, "-m", "pip", "--python", str(python)]
+    if _runs(str(python), "-c", "import pip") or _runs(str(python), "-m", "ensurepip"):
+        return [str(python), "-m", "pip"]
+    hint = "install it (Debian, Ubuntu: apt install python3-pip) or run this with another Python"
+    sys.exit(f"No pip is found for {sys.executable}: {hint}")
+
+
+def _runs(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

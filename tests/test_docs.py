@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,14 @@ def test_the_example_plays_its_story() -> None:
     assert [third.count("Next try"), fourth.count("Next try"), fifth.count("Next try")] == [0, 0, 4]
     assert "taking back: mural" in fifth
     assert "Projects there are now: portrait." in fifth
+
+
+def test_what_the_readme_installs_runs_what_it_shows() -> None:
+    """The page, the bars and the fast loop: each installation names the extras, and they are those of the package."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    script = (ROOT / "scripts" / "first_run.py").read_text("utf-8")
+    named = {*re.findall(r"pip install '\.\[([a-z,]+)\]'", readme), *re.findall(r'extras="([a-z,]+)"', script)}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert named, "the README installs nothing"
+    for each in named:
+        assert {"cli", "web"} <= set(each.split(",")) <= extras.keys()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from recovery.states import State
-from tests.command import finish, run, run_async, start
+from tests.command import ROOT, finish, run, run_async, start
 from tests.hubs import TOKEN, Watcher, command, until
 from tests.origin import Behaviour, Content, Origin
 
@@ -40,6 +40,16 @@ async def watching(url: str) -> Watcher:
     await watcher.connect()
     await watcher.subscribe()
     return watcher
+
+
+def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    """In the words of pip, for whoever has the package and for whoever has a clone."""
+    (tmp_path / "socketio.py").write_text("raise ModuleNotFoundError('No module named socketio', name='socketio')")
+    path = os.pathsep.join([str(tmp_path), str(ROOT), str(ROOT / "ui")])
+    ended = run("serve", "--state", "state.db", cwd=tmp_path, PYTHONPATH=path)
+    assert (ended.code, ended.out, len(ended.err.splitlines())) == (2, "", 1), ended
+    assert "pip install 'resumable-downloads[web]'" in ended.err
+    assert "pip install '.[web]'" in ended.err
 
 
 # -- starting and ending -----------------------------------------------------------------------------------------------

@@ -160,7 +160,8 @@ def _serve_type(*, redis: bool) -> Callable[..., Coroutine[Any, Any, Ended]]:
     except ModuleNotFoundError as error:
         if error.name not in {"socketio", "engineio"}:
             raise
-        msg = "resumable serve: needs python-socketio; install resumable-downloads[web]"
+        install = "pip install 'resumable-downloads[web]' (in a clone: pip install '.[web]')"
+        msg = f"resumable serve: needs python-socketio: {install}"
         raise UsageError(msg) from None
     finally:
         for name in hidden:
