@@ -314,6 +314,7 @@ class Run:
                 # It has begun anew, and once: what came since is to be kept over a pause.
                 self.request = dataclasses.replace(self.request, options=replace(self.request.options, restart=False))
         standing.published(published)
+        attempt.progress(published.size, published.size)  # what came after the last checkpoint has a receipt, and none
         self.done = self._result(published)
         return published
 

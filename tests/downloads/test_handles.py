@@ -345,3 +345,30 @@ async def test_an_observer_that_raises_harms_nothing(
     async with rig.manager(on_event=broken) as manager:
         assert (await manager.start(origin.url("/f"), rig.file())).size == MIB
     assert "observer-failed" in caplog.text
+
+
+@pytest.mark.parametrize("mib", [1, 4], ids=["one chunk", "several"])
+async def test_the_record_of_an_attempt_says_what_it_gained(mib: int, rig: Rig, origin: Origin) -> None:
+    """Also where it was done before the first checkpoint; of the one that resumes, what it has added."""
+    origin.put("/f", content(mib))
+    rare = Options(checkpoint_interval_s=60.0, connections=2)
+    async with rig.manager(options=rare) as manager:
+        handle = manager.start(origin.url("/f"), rig.file())
+        await handle
+        (made,) = await manager.history(handle.download_id)
+        operation = await manager.journal.get(handle.download_id)
+    assert (made.progress_from, made.progress_to) == (0, content(mib).size)
+    assert operation is not None
+    assert (operation.progress_done, operation.progress_total) == (content(mib).size, content(mib).size)
+
+
+async def test_the_record_of_the_attempt_that_resumes_says_what_it_has_added(rig: Rig, origin: Origin) -> None:
+    """What a former attempt had is not counted twice."""
+    origin.put("/f", content(), script=[Behaviour(cut_at=2 * MIB), Behaviour(status=503)])
+    async with rig.manager(options=Options(checkpoint_interval_s=60.0, connections=1)) as manager:
+        handle = manager.start(origin.url("/f"), rig.file())
+        await handle
+        first, second = await manager.history(handle.download_id)
+    assert first.progress_from == 0
+    assert first.progress_to == second.progress_from >= MIB
+    assert second.progress_to == content().size
