@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from recovery.health import Health
 from recovery.policy import RetryPolicy
 from recovery.states import State
+from recovery.verdict import UserAction
 from resumable.errors import DestinationError, DownloadCancelled, NeedsLink, StatusError
 from resumable.events import DownloadView, ErrorView
 from resumable.model import Options, Result
@@ -494,6 +495,24 @@ def test_status_says_how_to_go_on(tmp_path: Path) -> None:
         "2 failed. Go on with: resumable retry --failed --state s.db",
     ]
     assert Ran(["status", "p1"], FakeManager(views=views), tmp_path).err == ""
+
+
+def test_status_names_no_retry_for_what_a_retry_does_not_mend(tmp_path: Path) -> None:
+    """A wrong digest is as wrong the next time, and a link that is gone stays gone."""
+    wrong = ErrorView(code="digest-mismatch", category="final-digest", message="Another digest.")
+    gone = ErrorView(code="gone", category="gone", message="Gone.")
+    views = [
+        replace(known("w1", State.FAILED), error=wrong),
+        replace(known("g1", State.FAILED), error=gone, actions=(UserAction.NEW_LINK,)),
+        known("f1", State.FAILED),
+    ]
+    assert Ran(["status"], FakeManager(views=views), tmp_path).err.splitlines() == [
+        "1 failed. Go on with: resumable retry f1",
+        "2 failed and need more than a retry. What to do: resumable status w1 g1",
+    ]
+    assert Ran(["status"], FakeManager(views=views[:1]), tmp_path).err.splitlines() == [
+        "1 failed and needs more than a retry. What to do: resumable status w1",
+    ]
 
 
 def test_status_of_nothing_says_how_to_begin(tmp_path: Path) -> None:

@@ -168,6 +168,7 @@ def test_a_fact_is_told_once() -> None:
 
 
 NOT_FOUND = ErrorView(code="not-found", category="not-found", message="Nothing there.")
+RIGHT = "the same get again with the right --sha256"
 NEXT = [
     ({"state": State.PAUSED}, None, "Continue with: resumable resume d1"),
     ({"state": State.PAUSED}, "/a b/s.db", "Continue with: resumable resume d1 --state '/a b/s.db'"),
@@ -186,6 +187,15 @@ NEXT = [
         {"state": State.FAILED, "error": GONE, "actions": (UserAction.NEW_LINK,)},
         None,
         "Give it another link: resumable relink d1 NEWURL",
+    ),
+    (
+        {
+            "state": State.FAILED,
+            "error": ErrorView(code="digest-mismatch", category="final-digest", message="m"),
+            "actions": (UserAction.NEW_LINK,),
+        },
+        None,
+        f"If the expected digest is wrong: {RIGHT}; if the link is wrong: resumable relink d1 NEWURL",
     ),
     (
         {"state": State.FAILED, "error": ErrorView(code="x", category="needs-link", message="m")},

@@ -378,6 +378,18 @@ def test_a_fresh_link_saves_what_an_expired_one_left(tmp_path: Path, origin: Ori
     assert content.read(0, content.size) == (tmp_path / "x.bin").read_bytes()
 
 
+def test_after_a_mistyped_digest_the_same_get_with_the_right_one(tmp_path: Path, origin: Origin) -> None:
+    """That is what the line says, and it works; a retry would fetch the same for the same digest, and is not named."""
+    right = SMALL.sha256()
+    wrong = get(origin.url("/small.bin"), "--sha256", "0" * 64, cwd=tmp_path)
+    assert (wrong.code, "resumable retry" in wrong.err) == (5, False), wrong
+    assert "If the expected digest is wrong: the same get again with the right --sha256" in wrong.err
+    assert "retry --failed" not in run("status", "--state", "state.db", cwd=tmp_path).err
+    again = get(origin.url("/small.bin"), "--sha256", right, cwd=tmp_path)
+    assert again.code == 0, again
+    assert SMALL.read(0, SMALL.size) == (tmp_path / "small.bin").read_bytes()
+
+
 def test_all_that_failed_are_tried_again_with_one_command(tmp_path: Path, origin: Origin) -> None:
     """Not with seven clicks for each (AriaNg#662): what is done stays done, what was cancelled stays cancelled."""
     for name in "abc":

@@ -175,7 +175,10 @@ def next_step(view: DownloadView, state: str | None = None) -> str:
         return f"Give it a fresh link: {relink}"
     if view.state is not State.FAILED:
         return f"Continue with: {command('resume', view.download_id, state=state)}"
-    if view.error is not None and view.error.category == Category.GONE and UserAction.NEW_LINK in view.actions:
+    if view.error is not None and view.error.category == Category.FINAL_DIGEST:
+        again = "the same get again with the right --sha256"
+        return f"If the expected digest is wrong: {again}; if the link is wrong: {relink}"
+    if not may_retry(view):
         return f"Give it another link: {relink}"
     retry = f"Try again with: {command('retry', view.download_id, state=state)}"
     if UserAction.NEW_LINK in view.actions:
@@ -183,6 +186,16 @@ def next_step(view: DownloadView, state: str | None = None) -> str:
     if UserAction.LOG_IN in view.actions:
         retry += " or say who you are: the same get again with -H @FILE"
     return retry
+
+
+def may_retry(view: DownloadView) -> bool:
+    """Return whether trying again what has failed may help, with nothing else changed here."""
+    match None if view.error is None else view.error.category:
+        case Category.NEEDS_LINK | Category.FINAL_DIGEST:
+            return False
+        case Category.GONE:
+            return UserAction.NEW_LINK not in view.actions
+    return True
 
 
 def command(*words: str, state: str | None = None) -> str:

@@ -17,7 +17,7 @@ from resumable_ui.control import find_all, require_memory
 from resumable_ui.exitcodes import DONE
 from resumable_ui.frame import Tone, frame
 from resumable_ui.jsonlines import view_line
-from resumable_ui.projection import attempt_line, command, detail_lines, status_row
+from resumable_ui.projection import attempt_line, command, detail_lines, may_retry, status_row
 
 if TYPE_CHECKING:
     from resumable.manager import DownloadManager
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FINISHED_SHOWN: Final = 10
 POLL_S: Final = 0.5
+_MOST_NAMED: Final = 5
 
 
 class Status:
@@ -120,7 +121,8 @@ class Status:
 def hints(views: Sequence[DownloadView], *, state: str | None) -> list[str]:
     """Return the commands that go on with what does not go on by itself."""
     stopped = [view for view in views if view.state is State.PAUSED or view.stale]
-    failed = [view for view in views if view.state is State.FAILED]
+    failed = [view for view in views if view.state is State.FAILED and may_retry(view)]
+    hopeless = [view for view in views if view.state is State.FAILED and not may_retry(view)]
     lines = []
     for kind, found, verb, every in (
         ("unfinished", stopped, "resume", "--all"),
@@ -129,6 +131,10 @@ def hints(views: Sequence[DownloadView], *, state: str | None) -> list[str]:
         if found:
             what = found[0].download_id if len(found) == 1 else every
             lines.append(f"{len(found)} {kind}. Go on with: {command(verb, what, state=state)}")
+    if hopeless:
+        need = "needs" if len(hopeless) == 1 else "need"
+        step = command("status", *(view.download_id for view in hopeless[:_MOST_NAMED]), state=state)
+        lines.append(f"{len(hopeless)} failed and {need} more than a retry. What to do: {step}")
     return lines
 
 
