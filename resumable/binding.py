@@ -185,6 +185,16 @@ class Binding:
         await self._adapters.store.named(session.download_id, session.generation, session.request.directory / name)
         session.filename = name
         session.name_is_new = True
+        if name != suggested:
+            self._adapters.notify(EventName.WARNING, await self._why_not(suggested, name))
+
+    async def _why_not(self, suggested: str, name: str) -> str:
+        """Say why the file is not called what it might be."""
+        stands = self._adapters.stands
+        if stands is None or not await stands(self._session.request.directory / suggested):
+            return f"{suggested} is the name of another download: this file is called {name}"
+        replaced = "" if self._session.request.options.no_clobber else "; with -o it would be replaced"
+        return f"{suggested} is there already and stays as it is: this file is called {name}{replaced}"
 
     def _refuse_size(self, length: int) -> None:
         if self._too_large(length):

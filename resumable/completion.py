@@ -225,6 +225,9 @@ class Completion:
             path = await session.open_part.publish(dest, replace=replace, length=length)
             if path is None and await self._heal(ledger):
                 return None
+        if path != dest:
+            stays = f"{dest.name} has come to be there meanwhile and stays as it is"
+            self._adapters.notify(EventName.WARNING, f"{stays}: this file is called {path.name}")
         finished = Finished(
             path=path,
             size=ledger.grid.complete_length,

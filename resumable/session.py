@@ -78,6 +78,8 @@ class Adapters(Struct, frozen=True, kw_only=True):
     """Opens a file of exactly so many bytes under its final name; without it no publication is recognised."""
     unclobbered: Callable[[str], Awaitable[There | None]] | None = None
     """Returns the file that counts as done under the name that an answer suggests; None where none ever does."""
+    stands: Callable[[Path], Awaitable[bool]] | None = None
+    """Whether anything has this path."""
     publishing: Callable[[], None] = lambda: None
     """Called when publishing begins, which no cancellation cuts short."""
 

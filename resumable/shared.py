@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +63,7 @@ class Shared(Struct, frozen=True, kw_only=True):
                 request.directory, suggested, self.promised, room=room, named=self.store.has_named
             ),
             unclobbered=(lambda name: under_name(request, name, self.brought)) if asks(request) else None,
+            stands=lambda path: asyncio.to_thread(os.path.lexists, path),
             throttle=combined(own, self.rate_limit),
             notify=notify,
             publishing=publishing,

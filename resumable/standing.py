@@ -228,9 +228,15 @@ class Standing:
     def published(self, published: Published) -> None:
         """Take what an attempt that succeeded has left; the supervisor says that the download is complete."""
         self._note, size = published.note, published.size
-        view = replace(self.view, sha256=published.sha256, verified_by=published.verified_by, dest=str(published.path))
+        view = replace(
+            self.view,
+            sha256=published.sha256,
+            verified_by=published.verified_by,
+            dest=str(published.path),
+            filename=published.path.name,
+        )
         if published.note:  # no answer has told what is there already
-            view = replace(view, filename=published.path.name, bytes_done=size, bytes_total=size, bytes_resumed=size)
+            view = replace(view, bytes_done=size, bytes_total=size, bytes_resumed=size)
         self.view = view
 
     def refresh(self, session: Session) -> None:
@@ -249,11 +255,11 @@ class Standing:
             done = resumed = 0
         if view.state is State.COMPLETE:
             done = total or done
-        dest = session.dest
+        dest = None if view.state is State.COMPLETE else session.dest
         self.view = replace(
             view,
-            filename=session.filename or view.filename,
-            dest=view.dest if dest is None or view.state is State.COMPLETE else str(dest),
+            filename=view.filename if dest is None else dest.name,
+            dest=view.dest if dest is None else str(dest),
             bytes_done=done,
             bytes_total=total,
             bytes_resumed=resumed,

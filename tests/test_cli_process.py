@@ -122,6 +122,28 @@ def test_no_clobber_counts_what_is_there_as_done(words: tuple[str, ...], tmp_pat
     assert not list(folder.glob("*.1.*"))
 
 
+@pytest.mark.parametrize("rot", [True, False])
+@pytest.mark.parametrize("words", [(), ("-o", "small.bin")], ids=" ".join)
+def test_a_damaged_file_is_repaired_as_verify_says(
+    words: tuple[str, ...], rot: bool, tmp_path: Path, origin: Origin
+) -> None:
+    """Whoever damaged it, and whether the file's time tells of it or not."""
+    link, file = origin.url("/small.bin"), tmp_path / "small.bin"
+    assert get(link, *words, cwd=tmp_path).code == 0
+    times = file.stat()
+    file.write_bytes(SMALL.read(0, SMALL.size - 1) + b"x")
+    if rot:
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    damaged = run("verify", "small.bin", "--state", "state.db", cwd=tmp_path)
+    assert damaged.code == 5
+    advice = damaged.err.partition("To fetch it anew: resumable ")[2].split()
+    assert advice == ["get", "URL", "-o", "small.bin", "--restart", "--state", "state.db"]
+    repaired = run(*(link if word == "URL" else word for word in advice), cwd=tmp_path)
+    assert (0, f"{file}\n") == (repaired.code, repaired.out)
+    assert run("verify", "small.bin", "--state", "state.db", cwd=tmp_path).code == 0
+    assert SMALL.read(0, SMALL.size) == file.read_bytes()
+
+
 def test_several_files_end_with_the_worst_code(tmp_path: Path, origin: Origin) -> None:
     """What is there is fetched; what is not is named with its reason."""
     urls = [origin.url("/small.bin"), origin.url("/missing.bin")]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from recovery.states import State
+from resumable import EventName
 from resumable.naming import open_new
-from tests.managing import Rig, content, whole
+from tests.managing import Rig, content, only, received, whole
 from tests.origin import Behaviour, Origin
 
 A = content(1)
@@ -124,3 +125,44 @@ async def test_killed_between_the_name_of_the_file_and_its_receipt(
         assert (second.path.name, names(rig.folder)) == ("f.bin", ["f.bin"])
         assert there == "nothing" or before == first.path.stat().st_ino
     assert second.size == body.size
+
+
+NOT_FIRST = {
+    "file": "f.bin is there already and stays as it is: this file is called f.1.bin; with -o it would be replaced",
+    "part": "f.bin is the name of another download: this file is called f.1.bin",
+    "meanwhile": "f.bin has come to be there meanwhile and stays as it is: this file is called f.1.bin",
+}
+
+
+@pytest.mark.parametrize("why", NOT_FIRST)
+async def test_why_a_file_has_another_name_is_said(why: str, rig: Rig, origin: Origin) -> None:
+    """In one warning, which whoever looks later sees too; the view has the name that the file has."""
+    origin.put("/f.bin", A, Behaviour(rate=4 * A.size if why == "meanwhile" else None))
+    if why == "file":
+        (rig.folder / "f.bin").write_bytes(b"mine")
+    elif why == "part":
+        (rig.folder / "f.bin.part").write_bytes(b"another's")
+    async with rig.manager() as manager:
+        handle = manager.start(origin.url("/f.bin"), directory=rig.folder)
+        if why == "meanwhile":
+            await received(handle, 1)
+            (rig.folder / "f.bin").write_bytes(b"mine")
+        result = await handle
+    async with rig.manager() as manager:
+        view = only(await manager.downloads())
+    assert [event.message for event in rig.told(EventName.WARNING)] == [NOT_FIRST[why]]
+    assert (result.path.name, view.filename, view.dest) == ("f.1.bin", "f.1.bin", str(rig.folder / "f.1.bin"))
+    assert (result.warnings, view.warnings) == ((NOT_FIRST[why],), (NOT_FIRST[why],))
+
+
+async def test_a_file_with_its_own_name_is_no_warning(rig: Rig, origin: Origin) -> None:
+    """Nor is one that goes on under the number that it has."""
+    origin.put("/f.bin", A, Behaviour(rate=2 * A.size))
+    (rig.folder / "f.bin").write_bytes(b"mine")
+    async with rig.manager() as manager:
+        await received(manager.start(origin.url("/f.bin"), directory=rig.folder), 1)
+    rig.events.clear()
+    async with rig.manager() as manager:
+        again, other = await manager.recover(), manager.start(origin.url("/f.bin?v=2"), directory=rig.folder / "..")
+        assert [(await handle).path.name for handle in (*again, other)] == ["f.1.bin", "f.bin"]
+    assert rig.told(EventName.WARNING) == []

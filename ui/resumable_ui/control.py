@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from recovery.health import Health
@@ -203,7 +204,9 @@ async def verify(manager: DownloadManager, arguments: Arguments, console: Consol
         return DONE
     places = "1 place is" if len(report.damaged) == 1 else f"{len(report.damaged)} places are"
     where = f" {format_size(damaged)} in {places} damaged." if report.damaged else ""
-    console.notes.line(f"{name}: not {promise}: its SHA-256 is {report.sha256}.{where}")
+    again = command("get", "URL", "-o", quote(name), "--restart", state=arguments.state)
+    anew = f" To fetch it anew: {again}" if report.damaged else ""
+    console.notes.line(f"{name}: not {promise}: its SHA-256 is {report.sha256}.{where}{anew}")
     return DATA
 
 

@@ -207,13 +207,20 @@ def _build_get(parser: _Parser) -> None:
     url = _checked(parse_url)
     parser.add_argument("urls", nargs="*", type=url, metavar="URL", help="http:// or https:// links")
     place = parser.add_mutually_exclusive_group()
-    place.add_argument("-o", "--output", dest="out", metavar="FILE", help="name of the finished file (for one link)")
+    place.add_argument(
+        "-o",
+        "--output",
+        dest="out",
+        metavar="FILE",
+        help="name of the finished file (for one link); another file of that name is replaced",
+    )
     place.add_argument(
         "-d",
         "--dir",
         dest="directory",
         metavar="DIR",
-        help="folder for the files, made where there is none (default: here)",
+        help="folder for the files, made where there is none (default: here); nothing is replaced: a file whose name "
+        "is taken is called NAME.1.ext",
     )
     parser.add_argument(
         "-i",
