@@ -55,9 +55,9 @@ class Engine:
             there = found.there
             return Published(there.path, there.size, there.sha256, there.verified_by, there.note)
 
-    async def close(self) -> None:
-        """Release the part file; everything stays on disk."""
-        await self.session.close()
+    async def close(self, *, keep_empty: bool = True) -> None:
+        """Release the part file; everything stays on disk, but for one without a byte where not ``keep_empty``."""
+        await self.session.close(keep_empty=keep_empty)
 
     @property
     def closed(self) -> bool:

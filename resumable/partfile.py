@@ -306,38 +306,48 @@ class DiskPartFile:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    async def close(self) -> None:
-        """Wait for the hops under way, then release lock and descriptor; the file stays. May be called again."""
-        await self._end(delete=False)
+    async def close(self, *, keep_empty: bool = True) -> None:
+        """Wait for the hops under way, then release lock and descriptor; the file stays, but for one without a byte
+        where not ``keep_empty``. May be called again.
+        """
+        await self._end(delete=False, keep_empty=keep_empty)
 
     async def abandon(self) -> None:
         """Close and delete the part file while still holding its lock; a file already published stays."""
         await self._end(delete=True)
 
-    async def _end(self, *, delete: bool) -> None:
+    async def _end(self, *, delete: bool, keep_empty: bool = True) -> None:
         if self._fd < 0 and not self._hops.flying:
             return
         if self._ending is None:
-            release = partial(blamed, self.path, partial(self._release, delete=delete))
+            release = partial(blamed, self.path, partial(self._release, delete=delete, keep_empty=keep_empty))
             self._ending = asyncio.ensure_future(self._hops.finish(release))
         held_back = await until_done(self._ending)
         if held_back is not None:
             raise held_back from (None if self._ending.cancelled() else self._ending.exception())
         self._ending.result()
 
-    def _release(self, *, delete: bool) -> None:
+    def _release(self, *, delete: bool, keep_empty: bool = True) -> None:
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
         try:
-            there = self._folder.stat(self.path.name) if delete and not self._published else None
-            if there is not None and same_file(there, os.fstat(fd)):
-                self._folder.remove(self.path.name)
+            if delete:
+                self._remove(fd)
+            elif not keep_empty:
+                with contextlib.suppress(OSError):  # left behind, it does no harm
+                    if os.fstat(fd).st_size == 0:
+                        self._remove(fd)
         finally:
             unlock(fd)
             with contextlib.suppress(OSError):  # NFS reports late writes here; the audit finds what they lost
                 os.close(fd)
             self._folder.close()
+
+    def _remove(self, fd: int) -> None:
+        there = None if self._published else self._folder.stat(self.path.name)
+        if there is not None and same_file(there, os.fstat(fd)):
+            self._folder.remove(self.path.name)
 
     def _require_open(self) -> None:
         if self._ending is not None or self._fd < 0:

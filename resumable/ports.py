@@ -152,8 +152,8 @@ class PartFile(Readable, Protocol):
     async def set_aside(self, path: Path) -> None:
         """Rename the part file to ``path`` (a ``.suspect``), replacing an older one."""
 
-    async def close(self) -> None:
-        """Release the lock and the descriptor; the file stays."""
+    async def close(self, *, keep_empty: bool = True) -> None:
+        """Release the lock and the descriptor; the file stays, but for an empty one where not ``keep_empty``."""
 
 
 class Sink(Protocol):

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 
@@ -55,6 +55,9 @@ from resumable.verify import as_promised
 
 __all__ = ["Run"]
 
+
+_OVER: Final = frozenset({State.FAILED, State.CANCELLED})
+"""In these nobody goes on by himself, and a part file without a byte is nothing to go on from."""
 
 Remember: TypeAlias = "Callable[[Run, int | None], Awaitable[None]]"
 """Writes down what was asked for, under the lease of a generation or, with None, unless another process runs it."""
@@ -194,7 +197,9 @@ class Run:
         self.session.ledger, self.session.claims = None, {}
         if engine.closed:
             return
-        closing = asyncio.ensure_future(engine.close())
+        # A name of the caller's is his own; one that the origin gave is taken, for the next run, by its part file.
+        over = self.standing.view.state in _OVER and self.request.filename is not None
+        closing = asyncio.ensure_future(engine.close(keep_empty=not over))
         try:
             await asyncio.shield(closing)
         except asyncio.CancelledError:

@@ -263,11 +263,13 @@ class Session(Struct, eq=False):
         known = self.representation or Representation()
         return proof(replace(known, etag=None) if self.tag_was_missing else known, compared=self.compared)
 
-    async def close(self) -> None:
-        """Release the part file and what reads it; everything stays on disk."""
+    async def close(self, *, keep_empty: bool = True) -> None:
+        """Release the part file and what reads it; everything stays on disk, but for a part file without a byte where
+        not ``keep_empty``.
+        """
         if self.whole is not None:
             await self.whole.close()
             self.whole = None
         if self.part is not None:
-            await self.part.close()
+            await self.part.close(keep_empty=keep_empty)
             self.part = None

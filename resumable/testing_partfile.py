@@ -164,10 +164,12 @@ class MemoryPartFile:
         self._refuse_deleted()
         self._move(path)
 
-    async def close(self) -> None:
+    async def close(self, *, keep_empty: bool = True) -> None:
         """Give up the lock."""
         await asyncio.sleep(0)
         if not self._closed:
+            if not keep_empty and not self._published and not self.folder.files.get(self.path, b"x"):
+                del self.folder.files[self.path]
             self._closed = True
             self.folder.locked.discard(self._lock)
 

@@ -268,6 +268,29 @@ async def test_abandon_deletes(place: Place, part: Part) -> None:
     assert place.files() == {}
 
 
+@pytest.mark.parametrize("keep_empty", [True, False])
+@pytest.mark.parametrize("data", [b"", b"x"], ids=["empty", "a byte"])
+async def test_closing_deletes_only_what_is_empty(place: Place, part: Part, data: bytes, keep_empty: bool) -> None:
+    """And only where that was asked for; the name is free for the next one at once."""
+    if data:
+        await part.write(0, [data], hashlib.sha256())
+    await part.close(keep_empty=keep_empty)
+    assert place.files() == ({"model.bin.part": data} if data or keep_empty else {})
+    other = await place.open()
+    await other.close()
+
+
+async def test_closing_deletes_nothing_of_anothers(place: Place, part: Part) -> None:
+    """Published, or deleted and made again behind its back: what has the name now stays."""
+    await part.publish(place.folder / "model.bin", replace=True)
+    await part.close(keep_empty=False)
+    again = await place.open()
+    place.remove("model.bin.part")
+    place.put("model.bin.part", b"of somebody")
+    await again.close(keep_empty=False)
+    assert place.files() == {"model.bin": b"", "model.bin.part": b"of somebody"}
+
+
 async def test_abandon_keeps_what_is_published(place: Place, part: Part) -> None:
     """A file that already has its final name is not taken away."""
     await part.publish(place.folder / "model.bin", replace=True)

@@ -14,12 +14,14 @@ from resumable import (
     CrashLoop,
     DigestMismatch,
     DownloadDeferred,
+    DownloadError,
     OutOfTime,
     PartFileBusy,
     RetryPolicy,
     StatusError,
     WebPage,
 )
+from resumable.partfile import DiskPartFile
 from tests.managing import MIB, QUICK, SLOW, Rig, content, in_state, only, received, until
 from tests.origin import Behaviour, Origin
 from tests.servers import authority
@@ -183,3 +185,47 @@ async def test_a_name_that_nobody_has_is_said_to_be_that(mirrors: tuple[str, ...
     assert error is not None
     assert error.category in {"dns", "offline"}
     assert "no-such-host.invalid" in error.detail
+
+
+REFUSALS = [Behaviour(status=status) for status in (401, 403, 410, 451, 503)]
+
+
+@pytest.mark.parametrize("behaviour", [*REFUSALS, None], ids=[*(str(one.status) for one in REFUSALS), "refused"])
+async def test_no_empty_part_file_is_left_of_what_failed(behaviour: Behaviour | None, rig: Rig, origin: Origin) -> None:
+    """Nothing ever came, so there is nothing to keep; asked again, it is made again."""
+    origin.put("/f", content(1), behaviour or Behaviour())
+    if behaviour is None:
+        origin.refuse()
+    async with rig.manager(policy=QUICK) as manager:
+        handle = manager.start(origin.url("/f"), rig.file())
+        with pytest.raises(DownloadError):
+            await handle
+        assert handle.view.state is State.FAILED
+    assert not rig.part().exists()
+
+
+async def test_nor_of_what_was_cancelled(rig: Rig, origin: Origin) -> None:
+    """While it waits for its first byte; paused, it stays, as everything does."""
+    origin.put("/f", content(1), Behaviour(latency_s=1.5))
+    async with rig.manager() as manager:
+        paused, cancelled = (manager.start(origin.url("/f"), rig.file(name)) for name in "pc")
+        await until(lambda: rig.part("p").exists() and rig.part("c").exists(), "both have part files")
+        await paused.pause()
+        await cancelled.cancel()
+        assert (rig.part("p").exists(), rig.part("c").exists()) == (True, False)
+
+
+async def test_a_part_file_with_bytes_or_of_another_one_stays(rig: Rig, origin: Origin) -> None:
+    """What somebody else holds is not ours to take away, empty or not; bytes are kept, whoever vouches for them."""
+    origin.put("/f", content(1), Behaviour(status=404))
+    rig.part("held").touch()
+    rig.part("bytes").write_bytes(b"x")
+    holder = await DiskPartFile.open(rig.part("held"))
+    try:
+        async with rig.manager() as manager:
+            for name in ("held", "bytes"):
+                with pytest.raises(DownloadError):
+                    await manager.start(origin.url("/f"), rig.file(name))
+        assert (rig.part("held").exists(), rig.part("bytes").read_bytes()) == (True, b"x")
+    finally:
+        await holder.close()
