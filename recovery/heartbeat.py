@@ -110,10 +110,11 @@ class Heartbeat:
                 log.warning("command-not-understood", extra={"command": command.name})
 
     async def _renew(self, run: Beating) -> None:
+        asked = self._clock.monotonic()  # the lease counts from here, however late the disk is with it
         if not await run.renew():
             run.lose()
         elif run in self._due:
-            self._due[run] = self._clock.monotonic() + self._every_s
+            self._due[run] = asked + self._every_s
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self._task is task:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -27,6 +28,8 @@ _NO_BODY: Final = frozenset({204, 304})
 """RFC 9112 6.3: no body whatever the headers say; the Content-Length of a 304 is that of the 200."""
 _WORTH_TAKING_OVER: Final = 64 * 1024
 """Bytes still to come from which on receiving them past aiohttp's parser pays for the change of protocols."""
+_GRACE_S: Final = 0.05
+"""What was late because this process was is with its reader by then."""
 _BROKEN: Final = (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, RuntimeError)
 
 
@@ -128,6 +131,7 @@ class Answer:
 
     def _count(self, count: int) -> None:
         self._received += count
+        self._meter.heard(self._loop.time())
 
     async def _fill(self, intake: Intake, buffer: memoryview, arrived: Callable[[int], None]) -> int:
         with self._waiting():
@@ -152,11 +156,16 @@ class Answer:
         with self._waiting():
             return await (self._content.readany() if most < 0 else self._content.read(most))
 
-    def _check(self) -> None:
+    def _check(self, *, last: bool = False) -> None:
         """One timer per body, however many blocks it has."""
         again = self._meter.check(self._loop.time(), self._received)
         if again is not None:
             self._timer = self._loop.call_later(again, self._check)
+            return
+        if not last:
+            # If it was this process that was late (stopped, asleep, busy), what has come is with its reader by then: a
+            # loop may ring its timers before it looks at its sockets.
+            self._timer = self._loop.call_later(_GRACE_S, partial(self._check, last=True))
             return
         self._stalled = True
         self.close()  # wakes the reader with an exception

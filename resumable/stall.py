@@ -30,6 +30,11 @@ class StallMeter:
         """The reader begins to wait for the peer at ``now`` (monotonic seconds)."""
         self._since = self._counted = now
 
+    def heard(self, now: float) -> None:
+        """Bytes have come at ``now``, and the reader waits for more: the peer is not silent."""
+        if self._since is not None:
+            self._since = now
+
     def go_on(self, now: float) -> None:
         """The wait is over at ``now``: a block, the end, or a cancellation."""
         self._waited += now - self._counted

@@ -46,8 +46,8 @@ class ViewWriter:
         """Have the newest view of a download written: at once if ``urgent``, else within the next quarter second."""
         if standing.elsewhere:
             return  # its owner writes it
-        self._waiting.pop(standing.view.download_id, None)
         if urgent:
+            self._waiting.pop(standing.view.download_id, None)
             self._urgent[standing.view.download_id] = standing
             self._news.set()
         elif standing.view.download_id not in self._urgent:

@@ -53,6 +53,17 @@ Script = list[tuple[float, str, int, float | None]]
              (15, "go on", 2100, 0), (15, "wait", 2100, 0), (20, "check", 2200, None)],
             id="each window stands alone",
         ),
+        pytest.param(
+            10, 0,
+            [(0, "wait", 0, 0), (9, "heard", 1, 0), (18, "check", 1, 1), (18, "heard", 2, 0), (28, "check", 2, None)],
+            id="bytes that do not fill the buffer yet are no silence",
+        ),
+        pytest.param(
+            10, 100,
+            [(0, "wait", 0, 0), (9, "heard", 999, 0), (10, "check", 999, None)],
+            id="but they do not excuse a rate below the floor",
+        ),
+        pytest.param(10, 0, [(3, "heard", 1, 0), (5, "check", 1, 10)], id="nobody waits for what is heard"),
         pytest.param(10, 0, [(0, "wait", 0, 0), (9.99, "check", 0, 0.2)], id="checks keep a distance"),
         pytest.param(10, 100, [(5, "check", 0, 10)], id="nobody waits, nothing is wrong"),
     ],
@@ -65,5 +76,7 @@ def test_a_stall_is_told_from_a_late_reader(timeout: float, floor: int, script: 
             meter.wait(now)
         elif what == "go on":
             meter.go_on(now)
+        elif what == "heard":
+            meter.heard(now)
         else:
             assert meter.check(now, received) == (None if again is None else pytest.approx(again))

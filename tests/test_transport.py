@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -334,6 +335,34 @@ async def test_below_the_floor_is_stalled(
     outcome = await fetch(transport, ask(origin.url("/file"), stall_timeout_s=0.4, min_rate=min_rate))
     assert isinstance(outcome.error, Stalled) is stalls
     assert (len(outcome.body) == 20_000) is not stalls
+
+
+async def test_a_slow_body_that_never_falls_silent_has_not_stalled(
+    origin: Origin, transport: AiohttpTransport
+) -> None:
+    """A megabyte's buffer takes 50 s to fill at 20 kB/s: bytes count as they come, not when the buffer is full."""
+    content = Content(300_000)
+    origin.put("/file", content, Behaviour(rate=200_000))
+    buffer = bytearray(content.size)
+    came = 0
+    async with transport.fetch(ask(origin.url("/file"), stall_timeout_s=0.4)) as response:
+        while count := await response.read_into(memoryview(buffer)[came:], lambda _: None):
+            came += count
+    assert content.read(0, content.size) == buffer
+
+
+@pytest.mark.parametrize("framing", [Framing.LENGTH, Framing.CHUNKED])
+@pytest.mark.blocking
+async def test_a_process_that_stood_still_does_not_blame_its_peer(
+    origin: Origin, transport: AiohttpTransport, framing: Framing
+) -> None:
+    """Ctrl-Z and fg, a laptop that slept: what the peer sent meanwhile lies in the socket, and is looked at first."""
+    content = Content(1 << 20)
+    origin.put("/file", content, Behaviour(rate=1 << 20, framing=framing))
+    asyncio.get_running_loop().call_later(0.3, time.sleep, 0.6)
+    outcome = await fetch(transport, ask(origin.url("/file"), stall_timeout_s=0.4))
+    assert outcome.error is None
+    assert len(outcome.body) == content.size
 
 
 async def test_a_reader_that_comes_late_is_not_the_peers_fault(origin: Origin, transport: AiohttpTransport) -> None:

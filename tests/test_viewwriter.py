@@ -46,3 +46,17 @@ async def test_closing_loses_no_view_that_waits_for_its_turn(tmp_path: Path) -> 
         row = await database.read(lambda conn: read_view(conn, download_id))
     assert row is not None
     assert (row.view.state, row.view.bytes_done) == (State.PAUSED, 58_700_000)
+
+
+async def test_who_has_waited_longest_is_written_first(tmp_path: Path) -> None:
+    """A thousand that move all the time: one that changes again does not go to the end of the line, or it starved."""
+    clock = SystemClock()
+    async with await Database.open(tmp_path / "state.db", (JOURNAL, DOWNLOADS), clock=clock) as database:
+        views = ViewWriter(database, clock)
+        line = [Standing(DownloadView(download_id=name), clock=clock, told=lambda *_: None) for name in "abc"]
+        for standing in [*line, line[0]]:
+            views.put(standing, urgent=False)
+        assert list(views._waiting) == ["a", "b", "c"]
+        views.put(line[0], urgent=True)
+        assert (list(views._urgent), list(views._waiting)) == (["a"], ["b", "c"])
+        await views.close()

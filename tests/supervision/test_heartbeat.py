@@ -220,3 +220,23 @@ def test_a_lease_is_kept_in_a_second_event_loop_as_well() -> None:
 
     run("quick", at_once)
     assert run("long", long) > 0
+
+
+async def test_a_renewal_that_took_long_is_not_followed_later_for_it() -> None:
+    """A lease counts from when its renewal was asked for; so does the next one, or it would run out on a disk that is
+    well again.
+    """
+    beats = Beats()
+    run = beats.run("run")
+    renew = run.renew
+
+    async def slowly() -> bool:
+        kept = await renew()
+        await beats.clock.sleep(3.0)
+        return kept
+
+    run.renew = slowly  # type: ignore[method-assign]
+    await beats.clock.advance(10.6)
+    assert run.renewed == [5.0, 10.0]
+    beats.heartbeat.discard(run)
+    await turns(3)
