@@ -107,6 +107,7 @@ class Run:
         self.former: DownloadRow | None = None
         """What the store had of it when it was looked at last."""
         self._again = -1
+        self._was_complete = False
         self._in_line: Callable[[], None] = lambda: None
         self._remember: Remember = _forget
         self._filename = filename
@@ -131,6 +132,7 @@ class Run:
     def take_up(self, known: Known) -> None:
         """Begin where former runs ended, as far as the store knows them."""
         self._again = known.again
+        self._was_complete = known.complete
         self.former = known.row
         self.claimed_bytes = 0 if self.request.options.restart else known.claimed
         if known.row is not None and self.session.filename is None:
@@ -161,6 +163,9 @@ class Run:
         """
         self._in_line = in_line
         self._remember = remember
+        if self._was_complete:  # and its file is not there, or not the one that is wanted
+            self.standing.begin_anew()
+            self.session.breaks.clear()
         url = self.standing.view.url
         try:
             return await self._to_the_end()
@@ -280,7 +285,7 @@ class Run:
             title=view.filename or view.url,
             policy=self._shared.policy,
             again=self._again,
-            recount=self.request.options.restart and not self._attempts,
+            recount=(self.request.options.restart or self._was_complete) and not self._attempts,
             progress_done=self.claimed_bytes,
             args=self.args,
         )

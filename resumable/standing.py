@@ -144,6 +144,10 @@ class Standing:
             view = replace(view, created_at=created_at)
         self.view = replace(view, bytes_done=claimed, bytes_resumed=claimed)
 
+    def begin_anew(self) -> None:
+        """Tell nothing any more of how the former file came: its attempts are no past of another one's."""
+        self.view = replace(self.view, attempt=0, attempts=0, retries=0, breaks=(), warnings=(), restarted=None)
+
     @property
     def elapsed(self) -> float:
         """Seconds since the first attempt of this run; before it, since the run was asked for."""

@@ -343,3 +343,29 @@ async def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(DestinationError, match="not a regular file"):
         await verify_file(path, None, sha256="0" * 64)
+
+
+async def test_a_download_that_is_begun_again_after_its_end_counts_anew(rig: Rig, origin: Origin) -> None:
+    """The file was deleted: what was tried for the former one is no past of this one, and its cap no bound of it.
+
+    Found there, nothing is begun, and what is told of how it came stays.
+    """
+    origin.put("/f", content(), script=[Behaviour(status=503)])
+    first, again = RetryPolicy(base=0.0, cap=0.0), RetryPolicy(max_attempts=2, base=0.0, cap=0.0)
+    async with rig.manager(policy=first) as manager:
+        handle = manager.start(origin.url("/f"), rig.file())
+        assert (await handle).attempts == 2
+        found = manager.start(origin.url("/f"), rig.file())
+        await found
+        assert (found.view.attempts, len(await manager.history(handle.download_id))) == (2, 2)
+    rig.file().unlink()
+    rig.events.clear()
+    async with rig.manager(policy=again) as manager:
+        handle = manager.start(origin.url("/f"), rig.file())
+        result = await handle
+        history = [attempt.number for attempt in await manager.history(handle.download_id)]
+        view = await manager.find(handle.download_id)
+    assert (result.attempts, history) == (1, [1])
+    assert (view.attempt, view.attempts, view.retries, view.breaks, view.warnings) == (1, 1, 0, (), ())
+    started = [event.view for event in rig.told(EventName.STARTED)]
+    assert {(view.attempt, view.attempts, view.retries) for view in started} == {(1, 1, 0)}
