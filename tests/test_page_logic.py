@@ -358,6 +358,24 @@ async def test_only_web_links_are_links(page: Page) -> None:
     )
 
 
+LINES = [
+    ("https://h/a\nhttps://h/b", ["https://h/a", "https://h/b"]),
+    (" https://h/a  https://h/b\r\n\n\thttps://h/c ", ["https://h/a", "https://h/b", "https://h/c"]),
+    ("https://h/a\nnot a link", ["https://h/a", "not a link"]),
+    ("https://h/my file.bin", ["https://h/my file.bin"]),
+    (" \n ", []),
+]
+
+
+async def test_a_line_that_is_no_link_is_named_whole(page: Page) -> None:
+    """Not by its first word; links may share a line."""
+    texts = [text for text, _ in LINES]
+    assert [links for _, links in LINES] == await page.evaluate("all => all.map(m.linksIn)", texts)
+    wrong = ["not a link", "https://h/my file.bin"]
+    shown = [f"This is not an http or https link: {link}" for link in wrong]
+    assert shown == await page.evaluate("all => all.map(m.linkProblem)", wrong)
+
+
 # -- frames ----------------------------------------------------------------------------------------------------------
 
 OPEN = {"sid": "s", "upgrades": [], "pingInterval": 10_000, "pingTimeout": 5_000}

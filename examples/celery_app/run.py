@@ -97,8 +97,10 @@ def show(folder: Path, *, quick: bool) -> int:
         worker = subprocess.Popen(command, cwd=HERE, env=environment, stdout=output, stderr=output)
     try:
         good = first_files(folder, f"http://127.0.0.1:{web.server_port}")
-        print(hints(folder, worker, f"http://127.0.0.1:{web.server_port}"))
-        if not quick:
+        if quick:
+            print("Without --quick it goes on, and says what to try in another terminal.", flush=True)
+        else:
+            print(hints(folder, worker, f"http://127.0.0.1:{web.server_port}"))
             print("Everything runs until Ctrl-C.", flush=True)
             signal.pause()
     except KeyboardInterrupt:

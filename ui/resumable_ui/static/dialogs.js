@@ -73,9 +73,18 @@ export function ask(root, question) {
 export function linkProblem(link) {
   if (link === "") return say("add.missing.one");
   try {
-    if (/^https?:$/.test(new URL(link).protocol)) return "";
+    if (!/\s/.test(link) && /^https?:$/.test(new URL(link).protocol)) return "";
   } catch {
     // Not a URL at all: the same words.
   }
   return say("add.bad", { link: link.length > 120 ? `${link.slice(0, 120)}…` : link });
+}
+
+/** The links of a text, some on one line perhaps; a line with anything else in it is named whole. @param {string} text */
+export function linksIn(text) {
+  const lines = text.split("\n").map((line) => line.trim());
+  return lines.filter(Boolean).flatMap((line) => {
+    const words = line.split(/\s+/);
+    return words.every((word) => linkProblem(word) === "") ? words : [line];
+  });
 }

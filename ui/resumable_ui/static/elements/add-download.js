@@ -1,6 +1,6 @@
 /** `<add-download>`: a form that starts downloads, one link a line. */
 import { refusalWords } from "../actions.js";
-import { linkProblem } from "../dialogs.js";
+import { linkProblem, linksIn } from "../dialogs.js";
 import { make, setHidden, setText } from "../dom.js";
 import { StoreElement } from "../store-element.js";
 import { say } from "../strings.js";
@@ -81,7 +81,7 @@ export class AddDownload extends StoreElement {
   async #submit(event) {
     event.preventDefault();
     if (this.go.getAttribute("aria-disabled") === "true") return;
-    const links = this.links.value.split(/\s+/).filter(Boolean);
+    const links = linksIn(this.links.value);
     const wrong = this.#wrong(links);
     this.#say(wrong);
     if (wrong !== "") {
