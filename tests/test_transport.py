@@ -337,9 +337,7 @@ async def test_below_the_floor_is_stalled(
     assert (len(outcome.body) == 20_000) is not stalls
 
 
-async def test_a_slow_body_that_never_falls_silent_has_not_stalled(
-    origin: Origin, transport: AiohttpTransport
-) -> None:
+async def test_a_slow_body_that_never_falls_silent_has_not_stalled(origin: Origin, transport: AiohttpTransport) -> None:
     """A megabyte's buffer takes 50 s to fill at 20 kB/s: bytes count as they come, not when the buffer is full."""
     content = Content(300_000)
     origin.put("/file", content, Behaviour(rate=200_000))
