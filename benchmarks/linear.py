@@ -113,7 +113,7 @@ class NoPart:
     async def set_aside(self, path: Path) -> None:
         """Nothing to rename."""
 
-    async def close(self, *, keep_empty: bool = True) -> None:  # noqa: ARG002
+    async def close(self, *, keep_empty: bool = True) -> None:
         """Nothing is open."""
 
 
