@@ -303,7 +303,10 @@ class Scope:
         if self.run.gives_way is not None or self.run.reason is not None:
             await self._until_put_down()
         assert entry.next_at is not None
-        sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, entry.next_at - self._clock.time())))
+        now = self._clock.time()
+        # Once it is to stop nothing is begun: whoever looked again at once would do so until the last one is put down.
+        look_at = now + _PUT_DOWN_S if self._stopping.done() else entry.next_at
+        sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, look_at - now)))
         freed = asyncio.ensure_future(self._freed.wait())
         try:
             await asyncio.wait({sleeping, freed}, return_when=asyncio.FIRST_COMPLETED)
