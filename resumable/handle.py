@@ -124,7 +124,7 @@ class DownloadHandle:
     async def events(self) -> AsyncIterator[DownloadEvent]:
         """Yield what happens from now on, until it ends; of one that has ended, how. Pausing the handle is no end.
 
-        Slow readers miss progress, never a state.
+        Slow readers miss progress, never a state, unless more than 10,000 of them wait to be read.
         """
         mailbox = self._run.standing.subscribe()
         try:

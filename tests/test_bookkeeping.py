@@ -139,6 +139,26 @@ async def test_a_slow_reader_gets_every_state_and_only_the_newest_progress() -> 
     assert expected == got
 
 
+async def test_a_reader_that_sleeps_misses_progress_and_no_state() -> None:
+    """Progress of long ago goes first; only beyond ten thousand states are the oldest of them forgotten."""
+    mailbox = Mailbox()
+    for number in range(9_000):
+        mailbox.put(_event(EventName.WAITING if number % 2 else EventName.PROGRESS, number))
+    mailbox.close()
+    got = [event.view.bytes_done async for event in mailbox.read()]
+    assert list(range(1, 9_000, 2)) == [number for number in got if number % 2]
+    assert list(range(7_000, 9_000, 2)) == [number for number in got if number % 2 == 0]
+    assert sorted(got) == got
+    flooded = Mailbox()
+    for number in range(25_000):
+        flooded.put(_event(EventName.WAITING, number))
+        flooded.put(_event(EventName.PROGRESS if number % 2 else EventName.INTERRUPTED, number))
+    flooded.close()
+    kept = [(event.event, event.view.bytes_done) async for event in flooded.read()]
+    assert list(range(15_000, 25_000)) == [number for name, number in kept if name is EventName.WAITING]
+    assert len(kept) == 11_000
+
+
 async def test_a_closed_mailbox_ends_the_loop() -> None:
     """Readers do not hang when a download ends without a word."""
     mailbox = Mailbox()
