@@ -139,6 +139,42 @@ async def test_without_redis_everything_still_works(tmp_path: Path) -> None:
             await relay.close()
 
 
+async def test_a_redis_that_is_away_is_left_alone_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    """Fifty downloads that move are no fifty tries, and no hundred lines in the log; closing does not wait for the next
+    one.
+    """
+    relay = RedisRelay(f"redis://127.0.0.1:{free_port()}/0")
+    for number in range(50):
+        relay(event(DownloadView(download_id=f"d{number}", state=State.RUNNING, rev=1), EventName.STARTED))
+        await asyncio.sleep(0.01)
+    said = [record.getMessage() for record in caplog.records if record.name == "resumable_ui.relay"]
+    assert 2 <= len(said) <= 4
+    assert said[1].endswith("giving up")
+    await asyncio.wait_for(relay.close(), 5)
+    assert "redis relay" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_what_happens_while_redis_is_away_is_told_afterwards() -> None:
+    """The newest of each download waits; nobody has to speak again."""
+    port = free_port()
+    relay = RedisRelay(f"redis://127.0.0.1:{port}/0")
+    view = DownloadView(download_id="d1", state=State.RUNNING)
+    relay(event(view, EventName.STARTED))
+    await asyncio.sleep(0.2)
+    server = ValkeyServer(port=port)
+    await asyncio.to_thread(server.start)
+    try:
+        async with subscribed(server) as pubsub:
+            relay(event(replace(view, rev=2), EventName.STARTED))
+            relay(event(replace(view, rev=3, state=State.PAUSED), EventName.PAUSED))
+            message = await pubsub.get_message(timeout=15)
+            assert message is not None
+            assert [one["rev"] for one in json.loads(message["data"])["data"]] == [3]
+            await relay.close()
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
 async def test_a_redis_that_dies_and_comes_back_is_used_again(tmp_path: Path) -> None:
     """Nobody has to restart a hub or a worker for it."""
     server = ValkeyServer(port=free_port())

@@ -29,6 +29,8 @@ EVENT: Final = "resumable_view"
 CHANNEL: Final = "resumable"
 MOST_VIEWS: Final = 100
 """In one message; each has about a kilobyte."""
+_AGAIN_S: Final = (1.0, 2.0, 5.0, 10.0)
+"""Between two tries to reach a Redis that is away; each costs a connection and two lines in the log."""
 _OPTIONS: Final = {"socket_connect_timeout": 2.0}
 
 _log = logging.getLogger("resumable_ui.relay")
@@ -40,16 +42,14 @@ class RedisRelay:
 
     def __init__(self, url: str, *, channel: str = CHANNEL) -> None:
         """Nothing is opened before the first event. Raises ModuleNotFoundError without the ``redis`` extra."""
-        import socketio
-
-        self._manager: Any = socketio.AsyncRedisManager(
-            url, channel=channel, write_only=True, logger=_log, redis_options=dict(_OPTIONS)
-        )
+        self._manager: Any = _publishing_manager(url, channel)
         self._newest: dict[str, DownloadView] = {}
         self._feed = Feed()
         self._news = asyncio.Event()
         self._alarm = Alarm(self._news.set)
         self._sent_at = 0.0
+        self._failures = 0
+        """Of Redis, one after the other."""
         self._task: asyncio.Task[None] | None = None
 
     def __call__(self, event: DownloadEvent) -> None:
@@ -84,10 +84,38 @@ class RedisRelay:
             for first in range(0, len(wires), MOST_VIEWS):
                 # One message for all: each is a turn of two loops and of Redis.
                 await self._manager.emit(EVENT, tuple(wires[first : first + MOST_VIEWS]))
+                if not self._manager.reached:
+                    break  # the rest is as lost: who needs it reads the state file
+            await self._pause_if_away()
             self._sent_at = loop.time()
             due_s = self._feed.due_in(self._sent_at)
             if due_s is not None:
                 self._alarm.at(self._sent_at + max(SOON_S, due_s))
+
+    async def _pause_if_away(self) -> None:
+        """Leave a Redis that could not be reached alone for a while; of what happens then, the newest waits."""
+        if self._manager.reached:
+            self._failures = 0
+            return
+        self._failures += 1
+        await asyncio.sleep(_AGAIN_S[min(self._failures, len(_AGAIN_S)) - 1])
+
+
+def _publishing_manager(url: str, channel: str) -> Any:
+    """Return a manager for python-socketio that publishes, and whose ``reached`` says whether the last try did."""
+    import socketio
+
+    class Publishing(socketio.AsyncRedisManager):  # type: ignore[misc]
+        """Redis' manager, which tells its log alone that it gave up: its ``_publish`` returns None then."""
+
+        reached = True
+
+        async def _publish(self, data: Any) -> Any:
+            heard_by = await super()._publish(data)
+            self.reached = heard_by is not None
+            return heard_by
+
+    return Publishing(url, channel=channel, write_only=True, logger=_log, redis_options=dict(_OPTIONS))
 
 
 def listening_manager(url: str, hear: Callable[[DownloadView], None], *, channel: str = CHANNEL) -> Any:
