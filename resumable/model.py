@@ -142,7 +142,8 @@ class Result(Struct, frozen=True, kw_only=True):
     """Seconds from the first attempt of this run to publication; waiting for a slot is not among them."""
     verified_by: str
     """What proves that the content is of one version: ``digest`` (stated by caller or origin), ``etag``,
-    ``last-modified``, ``overlap`` (bytes beside each break were fetched twice), or ``length`` alone.
+    ``last-modified``, ``overlap`` (bytes beside each break were fetched twice), or ``length`` alone; ``exists`` where
+    ``no_clobber`` kept what was there, and nothing does.
     """
     download_id: str = ""
     warnings: tuple[str, ...] = ()

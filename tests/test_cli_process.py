@@ -117,9 +117,17 @@ def test_no_clobber_counts_what_is_there_as_done(words: tuple[str, ...], tmp_pat
     ended = get("--no-clobber", *words, *([] if listed else [origin.url("/small.bin")]), cwd=tmp_path)
     expected = [str(folder / "small.bin"), *([str(folder / "two.bin")] if listed else [])]
     assert (0, expected) == (ended.code, sorted(ended.out.splitlines())), ended
+    assert "small.bin: done: 2 B, nothing left to transfer, not checked\n" in ended.err
     assert (folder / "small.bin").read_bytes() == b"hi"
     assert {one.path for one in origin.requests} == ({"/two.bin"} if listed else set())
     assert not list(folder.glob("*.1.*"))
+
+
+def test_a_warning_is_printed_once(tmp_path: Path, origin: Origin) -> None:
+    """When it is given, and not once more at the end."""
+    (tmp_path / "small.bin").write_bytes(b"mine")
+    ended = get(origin.url("/small.bin"), cwd=tmp_path)
+    assert (ended.code, ended.err.count("is called small.1.bin")) == (0, 1), ended
 
 
 @pytest.mark.parametrize("rot", [True, False])

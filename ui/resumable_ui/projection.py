@@ -154,7 +154,7 @@ def outcome_words(outcome: Outcome) -> str:
             words.append(f"{format_size(result.bytes_resumed)} of it from before")
         if result.attempts > 1:
             words.append(f"{result.attempts} attempts")
-        words.append(f"checked by {result.verified_by}")
+        words.append("not checked" if result.verified_by == "exists" else f"checked by {result.verified_by}")
         return ", ".join(words)
     kept = f" Kept {amount(view)}." if view.bytes_done else ""
     if fault is None or outcome.event is not EventName.FAILED:
@@ -248,7 +248,7 @@ def detail_lines(view: DownloadView, *, when: Callable[[float], str], state: str
         "attempts": _attempts_words(view) if view.attempts else "",
         "next try": when(view.retry_at) if view.retry_at and active else "",
         "process": view.owner.split(".")[1] if active and view.owner.count(".") == 3 else "",
-        "checked by": view.verified_by or "",
+        "checked by": "nothing: it was there" if view.verified_by == "exists" else view.verified_by or "",
         "SHA-256": view.sha256 or "",
         "begun": when(view.created_at) if view.created_at else "",
         "changed": when(view.updated_at) if view.updated_at else "",

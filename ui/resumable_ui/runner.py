@@ -68,6 +68,8 @@ class Runner:
         )
         self._live: dict[str, DownloadView] = {}
         self._outcomes: list[Outcome] = []
+        self._warned: set[tuple[str, str]] = set()
+        """Warnings that were lines already: download and words."""
         self._drawn_at = 0.0
         self._canvas: Canvas | None = None
         self._stop: asyncio.Event = asyncio.Event()
@@ -170,6 +172,8 @@ class Runner:
             self._console.results.line(event_line(event), key=event.view.download_id, replaceable=lossy)
         if line is not None:
             self._note(line)
+        if event.event is EventName.WARNING:
+            self._warned.add((event.view.download_id, event.message))
         self._draw()
 
     def _report(self, outcome: Outcome) -> None:
@@ -189,6 +193,8 @@ class Runner:
                 words += f" {next_step(outcome.view, self._arguments.state)}"
             self._note(f"{outcome.view.download_id}  {name_of(outcome.view)}: {words}".lstrip(), always=failed)
             for warning in () if outcome.result is None else outcome.result.warnings:
+                if (outcome.view.download_id, warning) in self._warned:
+                    continue
                 self._note(f"{outcome.view.download_id}  warning: {one_line(warning)}")
         self._draw(now=True)
 
