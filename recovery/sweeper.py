@@ -126,9 +126,10 @@ class Sweeper:
         # Read again: somebody may have been faster.
         lost = [row for row in (read_operation(conn, name) for name in orphans) if row and is_expired(row, now)]
         ripe = [row for row in (read_operation(conn, name) for name in due) if row and is_due(row, now)]
+        hopeful = [row for row in lost if row.deaths + 1 < self._most_deaths]
         hopeless = [row for row in lost if row.deaths + 1 >= self._most_deaths]
         return Sweep(
-            orphaned=tuple(put_changed(conn, requeued(row, now)) for row in lost if row not in hopeless),
+            orphaned=tuple(put_changed(conn, requeued(row, now)) for row in hopeful),
             due=tuple(put_changed(conn, requeued(row, now)) for row in ripe),
             quarantined=tuple(put_changed(conn, condemned(row, now)) for row in hopeless),
             pruned=pruned,

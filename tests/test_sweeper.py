@@ -176,6 +176,30 @@ async def test_three_deaths_are_a_crash_loop(journal: Journal, clock: FakeClock,
     assert not await sweeper.sweep()
 
 
+async def test_many_crash_loops_among_many_orphans_are_told_apart_by_themselves(
+    journal: Journal, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fleet dies: no row is compared with the others while the state file is locked for the sweep."""
+    compared: list[str] = []
+
+    def compare(one: Operation, other: object) -> bool:
+        compared.append(one.operation_id)
+        return one is other
+
+    monkeypatch.setattr(Operation, "__eq__", compare)
+    sweeper = Sweeper(journal, clock=clock, most_deaths=2)
+    old, new = ([f"{kind}{number}" for number in range(20)] for kind in ("old", "new"))
+    for names in (old, [*old, *new]):
+        for name in names:
+            await begun(journal, clock, name)
+        await clock.advance(20.0)
+        compared.clear()
+        swept = await sweeper.sweep()
+    assert {row.operation_id for row in swept.quarantined} == set(old)
+    assert {row.operation_id for row in swept.orphaned} == set(new)
+    assert compared == []
+
+
 async def test_deaths_with_progress_are_none(journal: Journal, clock: FakeClock, sweeper: Sweeper) -> None:
     """Who comes further each time may die as often as it likes."""
     for done in range(1, 8):
