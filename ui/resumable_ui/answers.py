@@ -27,7 +27,7 @@ class _Kept:
     form: bytes
     """Digest of what was asked for: a form may be long, and hold secrets."""
     answer: asyncio.Future[dict[str, Any]]
-    until: float
+    until: float = 0.0
 
 
 class Answers:
@@ -36,7 +36,9 @@ class Answers:
     def __init__(self, now: Callable[[], float]) -> None:
         """Begin empty."""
         self._now = now
+        self._under_way: dict[tuple[str, str], _Kept] = {}
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        """Answers that are known, oldest first."""
 
     async def once(
         self, what: str, form: Mapping[str, Any], work: Callable[[], Awaitable[dict[str, Any]]]
@@ -55,17 +57,17 @@ class Answers:
         self._forget_old()
         key = (what, request_id)
         digest = hashlib.sha256(json.dumps(form, sort_keys=True).encode()).digest()
-        kept = self._kept.get(key)
+        kept = self._under_way.get(key) or self._kept.get(key)
         if kept is not None:
             if kept.form != digest:
                 raise Refused(Code.CONFLICT, "another request had this request_id; each needs one of its own")
             return await asyncio.shield(kept.answer)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._kept[key] = _Kept(digest, future, self._now() + KEPT_S)
+        asked = self._under_way[key] = _Kept(digest, future)
         try:
             answer = await work()
         except BaseException as error:
-            del self._kept[key]
+            del self._under_way[key]
             if isinstance(error, asyncio.CancelledError):
                 future.cancel()
             else:
@@ -73,14 +75,12 @@ class Answers:
                 future.exception()  # whoever asked first is told; nobody else may have asked
             raise
         future.set_result(answer)
+        del self._under_way[key]
+        asked.until = self._now() + KEPT_S
+        self._kept[key] = asked
         return answer
 
     def _forget_old(self) -> None:
         now = self._now()
-        for key in list(self._kept):
-            kept = self._kept[key]
-            if kept.until > now and len(self._kept) < MOST:
-                return
-            if not kept.answer.done():
-                return
-            del self._kept[key]
+        while self._kept and (len(self._kept) >= MOST or next(iter(self._kept.values())).until <= now):
+            self._kept.popitem(last=False)
