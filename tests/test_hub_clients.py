@@ -19,7 +19,7 @@ from recovery.records import Change
 from recovery.states import State
 from resumable.events import DownloadView
 from resumable.manager import DownloadManager
-from resumable_ui.clients import Bucket
+from resumable_ui.clients import DROP_AT_ONCE_BYTES, Bucket
 from tests.hubs import TOKEN, Served, Watcher, served, until
 from tests.managing import Damage
 from tests.origin import Behaviour, Content, Origin
@@ -441,3 +441,61 @@ async def test_a_client_whose_queue_only_grows_is_disconnected(hub: Served, monk
         assert slow not in hub.hub.clients
         await until(lambda: hub.hub.connections == 1, "its connection is gone")
         await page.until(lambda: page.sees("d1")["attempt"] == n)
+
+
+async def test_a_burst_disconnects_nobody_who_reads(hub: Served) -> None:
+    """More in one turn than a queue may have for long: how well an operation ended is in no later snapshot."""
+    reader = await hub.watcher("all")
+    journal, now = hub.journal, time.time()
+    names = [f"o{n}" for n in range(600)]
+
+    def end_all(connection: Any) -> None:
+        for name in names:
+            row, generation = journal.begin_and_claim_in(
+                connection, OperationSpec(kind="job", key=name), name, owner="me", ttl_s=9, now=now
+            )
+            journal.record_in(connection, row.operation_id, generation, Change(state=State.COMPLETE, now=now))
+
+    await journal.transact(end_all)
+    await reader.until(lambda: not reader.client.connected or len(reader.of("recovery_completed")) == len(names))
+    assert sorted(one["operation_id"] for one in reader.of("recovery_completed")) == sorted(names)
+    assert reader.client.connected
+
+
+async def test_a_question_in_a_burst_is_answered(hub: Served) -> None:
+    """Once there is room for the answer."""
+    reader = await hub.watcher("all")
+    broadcaster = hub.hub._broadcaster
+    assert broadcaster is not None
+    (client,) = hub.hub.clients
+    for _ in range(1100):
+        broadcaster.tell("news", {}, lambda _: True)
+    assert hub.backlog(client)[0] == 1100
+    assert await broadcaster.may_be_answered(client)
+    assert client.held == 0
+    await reader.until(lambda: len(reader.of("news")) == 1100)
+
+
+async def test_what_nobody_reads_is_bounded_within_a_turn(hub: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far too much is not waited for; it is dropped once, and so are its questions."""
+    await hub.watcher("all")
+    broadcaster, sockets = hub.hub._broadcaster, hub.hub._sockets
+    assert broadcaster is not None
+    assert sockets is not None
+    (client,) = hub.hub.clients
+    dropped: list[str] = []
+    drop = sockets.drop
+
+    async def count(sid: str) -> None:
+        dropped.append(sid)
+        await drop(sid)
+
+    monkeypatch.setattr(sockets, "drop", count)
+    worst = 0
+    for _ in range(100):
+        broadcaster._deliver("x" * MIB, [client], lossy=False)
+        worst = max(worst, hub.backlog(client)[1])
+    assert worst == DROP_AT_ONCE_BYTES + MIB
+    assert not await broadcaster.may_be_answered(client)
+    await until(lambda: hub.hub.connections == 0, "its connection is gone")
+    assert dropped == [client.sid]

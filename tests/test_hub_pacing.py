@@ -13,6 +13,8 @@ from resumable_ui.clients import (
     CAUGHT_UP_BELOW,
     DROP_ABOVE,
     DROP_ABOVE_BYTES,
+    DROP_AT_LOOK,
+    DROP_AT_ONCE_BYTES,
     MOST_ROOMS,
     SKIP_ABOVE,
     SKIP_ABOVE_BYTES,
@@ -138,9 +140,11 @@ FLOWS = [
     (True, CAUGHT_UP_BELOW - 1, 0, True, Turn.SNAPSHOT, False),
     (True, CAUGHT_UP_BELOW - 1, 0, False, Turn.SNAPSHOT, False),
     (True, 1, SKIP_ABOVE_BYTES + 1, True, Turn.SKIP, True),
-    (False, DROP_ABOVE + 1, 0, False, Turn.DROP, False),
-    (True, DROP_ABOVE + 1, 0, True, Turn.DROP, True),
-    (False, 9, DROP_ABOVE_BYTES + 1, False, Turn.DROP, False),
+    (False, DROP_ABOVE + 1, 0, False, Turn.SEND, False),
+    (True, DROP_ABOVE + 1, 0, True, Turn.SKIP, True),
+    (False, 9, DROP_AT_ONCE_BYTES, False, Turn.SEND, False),
+    (False, 9, DROP_AT_ONCE_BYTES + 1, False, Turn.DROP, False),
+    (True, 9, DROP_AT_ONCE_BYTES + 1, True, Turn.DROP, True),
 ]
 
 
@@ -151,6 +155,28 @@ def test_a_slow_client_misses_progress_and_never_a_state(
     """The limits of the contract, each on both sides."""
     flow = Flow(skipping)
     assert (flow.turn(packets, size, lossy=lossy), flow.skipping) == (turn, after)
+
+
+SHORT = (DROP_ABOVE, DROP_ABOVE_BYTES)
+MANY, LARGE = (DROP_ABOVE + 1, 0), (9, DROP_ABOVE_BYTES + 1)
+LOOKS = [
+    # queues found, one a tick -> whether it reads, by the last of them
+    ([SHORT] * 9, True),
+    ([MANY], True),
+    ([LARGE], True),
+    ([MANY] * (DROP_AT_LOOK - 1), True),
+    ([MANY] * DROP_AT_LOOK, False),
+    ([LARGE] * DROP_AT_LOOK, False),
+    ([MANY, SHORT] * 9 + [LARGE], True),
+    ([SHORT] * 9 + [LARGE, MANY] * DROP_AT_LOOK, False),
+]
+
+
+@pytest.mark.parametrize(("queues", "reads"), LOOKS)
+def test_a_client_is_judged_once_it_has_had_time_to_read(queues: list[tuple[int, int]], reads: bool) -> None:
+    """A burst is ours; what is still there two ticks later is its."""
+    flow = Flow()
+    assert [flow.look(*queue) for queue in queues][-1] == reads
 
 
 ROOMS = [

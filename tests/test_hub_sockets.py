@@ -73,6 +73,7 @@ async def test_one_encoded_message_reaches_everybody_it_is_sent_to() -> None:
         assert sorted(n for n, _ in heard) == [0, 2]
         assert heard[0][1] == {"é": "漢 🚀"}
         assert sockets.count() == 3
+        assert [sockets.backlog(sid) for sid in sids] == [(0, 0)] * 3, "what was read does not count any more"
         assert all(sockets.connected(sid) for sid in sids)
         for client in clients:
             await client.disconnect()

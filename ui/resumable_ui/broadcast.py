@@ -12,7 +12,7 @@ from recovery.states import State
 from resumable.events import DownloadView
 from resumable_ui.alarm import Alarm
 from resumable_ui.board import Board, Change
-from resumable_ui.clients import SKIP_ABOVE, SKIP_ABOVE_BYTES, Client, Turn, overrun
+from resumable_ui.clients import MOST_HELD, SKIP_ABOVE, SKIP_ABOVE_BYTES, Client, Turn, overrun
 from resumable_ui.feed import MAX_HZ, SOON_S, Feed
 from resumable_ui.sockets import Sockets, event_message
 from resumable_ui.wire import VERSION, operation_wire
@@ -119,11 +119,20 @@ class Broadcaster:
         for item in self.board.progress_jsons(due):
             self._deliver(self._single(item), [client], lossy=False)
 
-    def keeps_up(self, client: Client) -> bool:
-        """Return whether a client reads what it is sent; end the connection of one that does not."""
+    async def may_be_answered(self, client: Client) -> bool:
+        """Wait while the queue of a client is too long for an answer; return False where it is ended meanwhile."""
         if not overrun(*self._sockets.backlog(client.sid)):
             return True
-        self._drop(client)
+        if client.held >= MOST_HELD:
+            return False
+        client.held += 1
+        try:
+            while self.clients.get(client.sid) is client:
+                await asyncio.sleep(TICK_S)
+                if not overrun(*self._sockets.backlog(client.sid)):
+                    return self.clients.get(client.sid) is client
+        finally:
+            client.held -= 1
         return False
 
     # -- sending -------------------------------------------------------------------------------------------------------
@@ -221,7 +230,8 @@ class Broadcaster:
     def _catch_up(self) -> None:
         """Give a snapshot to those who have read what they were behind with; end those who never read."""
         for client in list(self.clients.values()):
-            if not self.keeps_up(client):
+            if not client.flow.look(*self._sockets.backlog(client.sid)):
+                self._drop(client)
                 continue
             self._pay(client)
             if (
@@ -239,7 +249,8 @@ class Broadcaster:
         return {"ok": True, **snapshot, "settings": SETTINGS, "role": client.role.value}
 
     def _drop(self, client: Client) -> None:
-        self.clients.pop(client.sid, None)
+        if self.clients.pop(client.sid, None) is None:
+            return  # on its way out already
         task = asyncio.get_running_loop().create_task(self._sockets.drop(client.sid))
         self._dropping.add(task)
         task.add_done_callback(self._dropping.discard)

@@ -1,7 +1,8 @@
 """Who is connected: role, rooms, what it can read, and what it may be sent while its queue is long. Pure.
 
 Backpressure (research/ui.md section 8): a client that reads too slowly misses progress and is given a snapshot once it
-has caught up; changes of state are never skipped; one whose queue only grows is disconnected and resyncs by itself.
+has caught up; changes of state are never skipped; one whose queue stays too long is disconnected and resyncs by itself.
+What we put there in one turn of the loop says nothing of its reader, so that is judged by successive looks.
 """
 
 from __future__ import annotations
@@ -18,9 +19,15 @@ SKIP_ABOVE_BYTES: Final = 256 << 10
 """... or queued bytes: a packet for 200 downloads has 200 KB."""
 CAUGHT_UP_BELOW: Final = 8
 DROP_ABOVE: Final = 1024
-"""Queued packets above which a client is disconnected ..."""
+"""Queued packets above which a client is disconnected, once it has been found so ``DROP_AT_LOOK`` times running ..."""
 DROP_ABOVE_BYTES: Final = 8 << 20
 """... or queued bytes."""
+DROP_AT_LOOK: Final = 3
+"""Looks are a tick apart: whoever reads has had two ticks to do so."""
+DROP_AT_ONCE_BYTES: Final = 4 * DROP_ABOVE_BYTES
+"""Queued bytes above which no further look is waited for."""
+MOST_HELD: Final = 64
+"""Questions of one client that wait until its queue has room for the answer."""
 MOST_ROOMS: Final = 256
 
 _ROOM: Final = re.compile(r"all|recovery|(?:project|download):[^\x00-\x1f]{0,200}")
@@ -44,7 +51,7 @@ class Turn(Enum):
 
 
 def overrun(packets: int, size: int) -> bool:
-    """Return whether a queue of so many packets and bytes is that of a client that does not read."""
+    """Return whether a queue of so many packets and bytes is too long to last."""
     return packets > DROP_ABOVE or size > DROP_ABOVE_BYTES
 
 
@@ -53,10 +60,17 @@ class Flow:
     """Whether one client keeps up."""
 
     skipping: bool = False
+    overruns: int = 0
+    """Successive looks that found its queue too long."""
+
+    def look(self, packets: int, size: int) -> bool:
+        """Return whether it reads, given what is queued now; call it once a tick."""
+        self.overruns = self.overruns + 1 if overrun(packets, size) else 0
+        return self.overruns < DROP_AT_LOOK
 
     def turn(self, packets: int, size: int, *, lossy: bool) -> Turn:
         """Decide about one more packet, given the packets and bytes queued already."""
-        if overrun(packets, size):
+        if size > DROP_AT_ONCE_BYTES:
             return Turn.DROP
         if self.skipping:
             if packets < CAUGHT_UP_BELOW and size <= SKIP_ABOVE_BYTES:
@@ -103,6 +117,9 @@ class Client:
     looks: Bucket = field(default_factory=lambda: Bucket(burst=MOST_ROOMS, rate=10))
     owed: dict[str, None] = field(default_factory=dict)
     """Downloads whose state it is still to be sent, first ones first."""
+
+    held: int = 0
+    """Questions that wait for it to read."""
 
     def join(self, rooms: Iterable[str]) -> bool:
         """Enter rooms; return whether that was not too many."""

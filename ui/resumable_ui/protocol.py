@@ -118,7 +118,7 @@ class Protocol:
             client = self._broadcaster.clients.get(sid)
             if client is None:
                 return self._refusal(Refused(Code.UNAUTHORIZED, "not connected"), data)
-            if not self._broadcaster.keeps_up(client):
+            if not await self._broadcaster.may_be_answered(client):
                 return self._refusal(Refused(Code.BUSY, "answers are not read"), data)
             try:
                 return await handler(client, data[0] if data else None)

@@ -6,6 +6,7 @@ once, and refusing what no client of ours sends. Everything else of the hub sees
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -111,6 +112,28 @@ class _AsgiWebSocket(asgi_driver.WebSocket):  # type: ignore[misc]
         return _readable(await super().wait())
 
 
+class Outbox(asyncio.Queue[Any]):
+    """The queue of one client, which knows how much is in it: that is asked for each packet and client."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self.size = 0
+        """Characters."""
+
+    def _put(self, item: Any) -> None:
+        super()._put(item)
+        self.size += _length(item)
+
+    def _get(self) -> Any:
+        item = super()._get()
+        self.size -= _length(item)
+        return item
+
+
+def _length(packet: Any) -> int:
+    return len(packet.data) if packet is not None and packet.data else 0
+
+
 class Sockets:
     """All connections of one hub."""
 
@@ -133,6 +156,7 @@ class Sockets:
         driver = {"aiohttp": _AiohttpWebSocket, "asgi": _AsgiWebSocket}[mode]
         engine: Any = self.server.eio
         engine._async = {**engine._async, "websocket": driver}  # noqa: SLF001
+        engine.create_queue = Outbox
         self._engine = engine
         self._first_seen: dict[str, float] = {}
         self._closed = False
@@ -161,10 +185,7 @@ class Sockets:
     def backlog(self, sid: str) -> tuple[int, int]:
         """Return the packets and characters that wait for a client to read them."""
         socket = self._socket(sid)
-        if socket is None or socket.queue.empty():
-            return 0, 0
-        packets = list(socket.queue._queue)  # noqa: SLF001 - asyncio.Queue shows its length only
-        return len(packets), sum(len(packet.data) for packet in packets if packet is not None and packet.data)
+        return (0, 0) if socket is None else (socket.queue.qsize(), socket.queue.size)
 
     def send(self, sids: Iterable[str], message: str) -> None:
         """Queue one encoded event for each of the clients; those that are gone are passed over."""
