@@ -454,6 +454,7 @@ async def test_a_burst_disconnects_nobody_who_reads(hub: Served) -> None:
             row, generation = journal.begin_and_claim_in(
                 connection, OperationSpec(kind="job", key=name), name, owner="me", ttl_s=9, now=now
             )
+            assert generation is not None
             journal.record_in(connection, row.operation_id, generation, Change(state=State.COMPLETE, now=now))
 
     await journal.transact(end_all)
