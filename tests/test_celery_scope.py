@@ -105,6 +105,16 @@ async def begun(scope: Scope, *urls: str) -> list[asyncio.Task[Any]]:
     return tasks
 
 
+async def shutting_down() -> tuple[SlowManager, Body, CountingClock, asyncio.Task[Any], asyncio.Task[Any]]:
+    """Have a worker shut down under a body with two downloads, of which the first waits for its disk."""
+    manager, body, clock = SlowManager(), Body(), CountingClock()
+    scope = scope_of(manager, body, clock)
+    slow, other = await begun(scope, "slow", "one")
+    scope.hand_back()
+    await turns()
+    return manager, body, clock, slow, other
+
+
 async def test_downloads_that_are_put_down_wait_for_the_last_one_in_peace() -> None:
     """While one disk is slow the others sleep; once it has answered all of them are led out."""
     manager, body, clock = SlowManager(), Body(), CountingClock()
@@ -122,11 +132,7 @@ async def test_downloads_that_are_put_down_wait_for_the_last_one_in_peace() -> N
 
 async def test_the_last_one_is_cancelled_by_its_body() -> None:
     """It comes to no wait of its own, and yet those that wait for it are led out."""
-    manager, body, clock = SlowManager(), Body(), CountingClock()
-    scope = scope_of(manager, body, clock)
-    slow, other = await begun(scope, "slow", "one")
-    scope.hand_back()
-    await turns()
+    manager, _, _, slow, other = await shutting_down()
     slow.cancel()
     manager.disk.set()
     await asyncio.wait({slow}, timeout=5)
@@ -137,11 +143,7 @@ async def test_the_last_one_is_cancelled_by_its_body() -> None:
 
 async def test_a_stop_for_another_reason_leads_out_whoever_waits_for_the_last_one() -> None:
     """A limit of time, say: the thread that waits is not left waiting for what nobody sets any more."""
-    manager, body, clock = SlowManager(), Body(), CountingClock()
-    scope = scope_of(manager, body, clock)
-    slow, other = await begun(scope, "slow", "one")
-    scope.hand_back()
-    await turns()
+    manager, body, clock, slow, other = await shutting_down()
     body.reason = StopReason.SOFT_LIMIT
     await clock.advance(10)
     with pytest.raises(SlotFreed):
@@ -153,11 +155,7 @@ async def test_a_stop_for_another_reason_leads_out_whoever_waits_for_the_last_on
 
 async def test_a_body_can_be_cancelled_while_its_downloads_are_put_down() -> None:
     """Whoever waits for the last one ends at once."""
-    manager, body, clock = SlowManager(), Body(), CountingClock()
-    scope = scope_of(manager, body, clock)
-    slow, other = await begun(scope, "slow", "one")
-    scope.hand_back()
-    await turns()
+    manager, _, _, slow, other = await shutting_down()
     other.cancel()
     await asyncio.wait({other}, timeout=5)
     assert other.cancelled()

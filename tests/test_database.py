@@ -26,7 +26,6 @@ from recovery.database import (
     _of_the_parent,
     after_commit,
 )
-from recovery.writequeue import WriteQueue
 from tests.notes import NOTES, HealthLog, integrity, note, notes, notes_in_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -383,42 +382,6 @@ async def test_checkpoints_keep_the_wal_small(state_path: Path) -> None:
         assert len(await asyncio.to_thread(notes_in_file, state_path)) == 35
 
 
-async def test_a_long_write_does_not_make_the_event_loop_spin(
-    state_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the thread is busy for longer than ``idle_s`` no timer for idle times rings."""
-    rung = 0
-    ring = WriteQueue._ring
-
-    def counted(queue: WriteQueue) -> None:
-        nonlocal rung
-        rung += 1
-        ring(queue)
-
-    monkeypatch.setattr(WriteQueue, "_ring", counted)
-    limits = StoreLimits(idle_s=0.01)
-    async with await Database.open(state_path, [NOTES], limits=limits) as database:
-        began, go_on = threading.Event(), threading.Event()
-
-        def slow(conn: sqlite3.Connection) -> int:
-            began.set()
-            assert go_on.wait(30)
-            return note("slow")(conn)
-
-        await database.write(note("makes the WAL worth emptying"))
-        writing = asyncio.ensure_future(database.write(slow))
-        await asyncio.to_thread(began.wait, 30)
-        for _ in range(20):
-            await asyncio.sleep(limits.idle_s)
-        rung_meanwhile = rung
-        go_on.set()
-        await writing
-        assert rung_meanwhile <= 1
-        wal = state_path.with_name("state.db-wal")
-        while wal.stat().st_size:  # and once the thread is idle, the timer is there again
-            await asyncio.sleep(limits.idle_s)
-
-
 async def test_a_large_transaction_is_checkpointed(state_path: Path) -> None:
     """Size counts, too, not only the number of commits."""
     limits = StoreLimits(checkpoint_bytes=100_000)
@@ -587,7 +550,6 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from recovery.database import Database, after_commit
-from recovery.writequeue import WriteQueue
 from tests.notes import NOTES, note
 
 async def main():

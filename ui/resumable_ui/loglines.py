@@ -41,7 +41,8 @@ class LogLines:
             if not self._progress or event.ts - self._last.setdefault(download_id, event.ts) < INTERVAL_S:
                 return None
         elif event.event in self._left_out or (not self._verbose and _is_short_rest(event)):
-            self._untold[download_id] += event.event is EventName.INTERRUPTED
+            if event.event is EventName.INTERRUPTED:
+                self._untold[download_id] += 1
             return None
         self._last[download_id] = event.ts
         return f"{download_id}  {name_of(event.view)}: {event_words(event)}"
